@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Accepting a load, unload or reload: DESIGN 4, steps 1 and 2, in one transaction. */
+#ifndef CORE_LIFECYCLE_H
+#define CORE_LIFECYCLE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/access.h"
+#include "core/audit.h"
+#include "core/operation.h"
+
+struct lifecycle_request {
+	enum action action;
+	int tier;            /* enum tier from the body, -1: the stored one */
+	bool fresh;          /* reload */
+	int64_t drain_s;     /* unload, -1: the configured one */
+	struct id operation_id; /* made by the caller */
+	struct access_request access; /* permission, org, instance and token; the locks are set here */
+	struct audit_origin origin;
+};
+
+struct lifecycle_accepted {
+	struct operation op;     /* as stored; already succeeded where there was nothing to do (unload of what is not held) */
+	bool use_loads;          /* publish on hearth.load (load, and reload where nothing is loaded), else hearth.change */
+	struct access access;
+};
+
+/*
+ * A refusal (*ret_problem) is audited too, in a transaction of its own. False: ERR_DOWN nothing was written,
+ * ERR_UNCERTAIN the commit's outcome is unknown: operation_get on a new connection tells.
+ */
+bool lifecycle_accept(struct db *db, struct arena *mem, const struct lifecycle_request *request,
+                      struct lifecycle_accepted *ret_accepted, enum problem *ret_problem, struct err *e) MUST_CHECK;
+
+#endif

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+# A unit test is test_<module>.c here and one block of four lines below.
+UNIT_TESTS =
+check_PROGRAMS += $(UNIT_TESTS)
+TESTS += $(UNIT_TESTS)
+UNIT_HARNESS = %D%/harness.c %D%/harness.h
+UNIT_CFLAGS = $(AM_CFLAGS) $(CUNIT_CFLAGS)
+UNIT_LIBS = $(LIBHEARTH_LIBS) $(CUNIT_LIBS)
+
+UNIT_TESTS += %D%/test_arena
+%C%_test_arena_SOURCES = %D%/test_arena.c $(UNIT_HARNESS)
+%C%_test_arena_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_arena_LDADD = $(UNIT_LIBS)
+
+UNIT_TESTS += %D%/test_buf
+%C%_test_buf_SOURCES = %D%/test_buf.c $(UNIT_HARNESS)
+%C%_test_buf_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_buf_LDADD = $(UNIT_LIBS)
+
+UNIT_TESTS += %D%/test_clock
+%C%_test_clock_SOURCES = %D%/test_clock.c $(UNIT_HARNESS)
+%C%_test_clock_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_clock_LDADD = $(UNIT_LIBS)
+
+UNIT_TESTS += %D%/test_conf
+%C%_test_conf_SOURCES = %D%/test_conf.c $(UNIT_HARNESS)
+%C%_test_conf_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_conf_LDADD = $(UNIT_LIBS)
+
+UNIT_TESTS += %D%/test_err
+%C%_test_err_SOURCES = %D%/test_err.c $(UNIT_HARNESS)
+%C%_test_err_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_err_LDADD = $(UNIT_LIBS)
+
+UNIT_TESTS += %D%/test_id
+%C%_test_id_SOURCES = %D%/test_id.c $(UNIT_HARNESS)
+%C%_test_id_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_id_LDADD = $(UNIT_LIBS)
+
+UNIT_TESTS += %D%/test_json
+%C%_test_json_SOURCES = %D%/test_json.c $(UNIT_HARNESS)
+%C%_test_json_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_json_LDADD = $(UNIT_LIBS)
+
+UNIT_TESTS += %D%/test_log
+%C%_test_log_SOURCES = %D%/test_log.c $(UNIT_HARNESS)
+%C%_test_log_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_log_LDADD = $(UNIT_LIBS)
+
+UNIT_TESTS += %D%/test_secret
+%C%_test_secret_SOURCES = %D%/test_secret.c $(UNIT_HARNESS)
+%C%_test_secret_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_secret_LDADD = $(UNIT_LIBS)
+
+CORE_LIBS = core/libcore.a $(UNIT_LIBS)
+
+UNIT_TESTS += %D%/test_names
+%C%_test_names_SOURCES = %D%/test_names.c $(UNIT_HARNESS)
+%C%_test_names_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_names_LDADD = $(CORE_LIBS)
+
+UNIT_TESTS += %D%/test_problem
+%C%_test_problem_SOURCES = %D%/test_problem.c $(UNIT_HARNESS)
+%C%_test_problem_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_problem_LDADD = $(CORE_LIBS)
+
+UNIT_TESTS += %D%/test_permission
+%C%_test_permission_SOURCES = %D%/test_permission.c $(UNIT_HARNESS)
+%C%_test_permission_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_permission_LDADD = $(CORE_LIBS)
+
+UNIT_TESTS += %D%/test_event
+%C%_test_event_SOURCES = %D%/test_event.c $(UNIT_HARNESS)
+%C%_test_event_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_event_LDADD = $(CORE_LIBS)
+
+UNIT_TESTS += %D%/test_chat_wire
+%C%_test_chat_wire_SOURCES = %D%/test_chat_wire.c $(UNIT_HARNESS)
+%C%_test_chat_wire_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_chat_wire_LDADD = $(CORE_LIBS)
+
+UNIT_TESTS += %D%/test_framework
+%C%_test_framework_SOURCES = %D%/test_framework.c $(UNIT_HARNESS)
+%C%_test_framework_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_framework_LDADD = $(CORE_LIBS)
+
+UNIT_TESTS += %D%/test_settings
+%C%_test_settings_SOURCES = %D%/test_settings.c $(UNIT_HARNESS)
+%C%_test_settings_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_settings_LDADD = $(CORE_LIBS)
+
+UNIT_TESTS += %D%/test_schema
+%C%_test_schema_SOURCES = %D%/test_schema.c $(UNIT_HARNESS)
+%C%_test_schema_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_schema_LDADD = $(CORE_LIBS)

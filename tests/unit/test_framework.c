@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/framework.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "lib/json.h"
+#include "lib/macros.h"
+#include "tests/unit/harness.h"
+
+static struct jval *parse(const char *text)
+{
+	const struct json_limits limits = {.bytes_max = 1 << 20, .depth_max = 16};
+	struct jval *root = NULL;
+	struct err e;
+
+	CU_ASSERT_TRUE_FATAL(jval_parse(text, strlen(text), &limits, &root, &e));
+	return root;
+}
+
+static void echo_is_there_and_unknown_names_are_not(void)
+{
+	const struct framework *f = framework_find(FRAMEWORK_DEFAULT);
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(f);
+	CU_ASSERT_PTR_EQUAL(framework_at(0), f);
+	CU_ASSERT_STRING_EQUAL(f->modes[0], "single");
+	CU_ASSERT_TRUE(framework_has_mode(f, "single"));
+	CU_ASSERT_FALSE(framework_has_mode(f, "swarm"));
+	CU_ASSERT_FALSE(framework_has_mode(f, NULL));
+	CU_ASSERT_PTR_NULL(framework_find("nothing"));
+	CU_ASSERT_PTR_NULL(framework_find(NULL));
+}
+
+static void every_framework_is_whole_and_fits_its_columns(void)
+{
+	for (size_t i = 0; framework_at(i); i++) {
+		const struct framework *f = framework_at(i);
+		CU_ASSERT_PTR_EQUAL(framework_find(f->name), f);
+		CU_ASSERT_TRUE(strlen(f->name) <= 32);
+		CU_ASSERT_PTR_NOT_NULL_FATAL(f->modes[0]);
+		CU_ASSERT_PTR_NOT_NULL(f->check);
+		for (size_t m = 0; f->modes[m]; m++)
+			CU_ASSERT_TRUE(strlen(f->modes[m]) <= 32);
+	}
+}
+
+static const struct {
+	int line;
+	const char *config;
+	const char *fields; /* of the errors, blanks between them */
+} rows[] = {
+	{__LINE__, "{}", ""},
+	{__LINE__, "{\"prefix\":\"\",\"word_delay_ms\":0,\"build_delay_ms\":0,\"build_fail\":null}", ""},
+	{__LINE__, "{\"prefix\":\"> \",\"word_delay_ms\":60000,\"build_delay_ms\":600000,\"build_fail\":\"no\"}", ""},
+	{__LINE__, "{\"something_newer\":[1,2]}", ""},
+	{__LINE__, "{\"prefix\":null}", "config.prefix"},
+	{__LINE__, "{\"prefix\":7}", "config.prefix"},
+	{__LINE__, "{\"word_delay_ms\":-1}", "config.word_delay_ms"},
+	{__LINE__, "{\"word_delay_ms\":60001}", "config.word_delay_ms"},
+	{__LINE__, "{\"word_delay_ms\":1.5}", "config.word_delay_ms"},
+	{__LINE__, "{\"word_delay_ms\":\"5\"}", "config.word_delay_ms"},
+	{__LINE__, "{\"build_delay_ms\":600001}", "config.build_delay_ms"},
+	{__LINE__, "{\"build_fail\":\"\"}", "config.build_fail"},
+	{__LINE__, "{\"build_fail\":true}", "config.build_fail"},
+	{__LINE__, "{\"prefix\":[],\"word_delay_ms\":null,\"build_delay_ms\":{},\"build_fail\":0}",
+	 "config.prefix config.word_delay_ms config.build_delay_ms config.build_fail"},
+};
+
+static void echo_names_each_wrong_field(void)
+{
+	const struct framework *echo = framework_find("echo");
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct jval *config = parse(rows[i].config);
+		struct field_error errors[8];
+		char fields[200] = "";
+		size_t count = echo->check(config, errors, ARRAY_LEN(errors));
+		for (size_t j = 0; j < count; j++) {
+			size_t used = strlen(fields);
+			(void)snprintf(fields + used, sizeof(fields) - used, "%s%s", j ? " " : "", errors[j].field);
+			CU_ASSERT_TRUE(strlen(errors[j].reason) > 0);
+		}
+		if (strcmp(fields, rows[i].fields) != 0)
+			printf("line %d: '%s'\n", rows[i].line, fields);
+		CU_ASSERT_STRING_EQUAL(fields, rows[i].fields);
+		jval_free(&config);
+	}
+}
+
+static void errors_beyond_the_room_are_counted(void)
+{
+	struct jval *config = parse("{\"prefix\":0,\"build_fail\":0}");
+	struct field_error errors[2] = {{"", ""}, {"mine", ""}};
+
+	CU_ASSERT_EQUAL(framework_find("echo")->check(config, errors, 1), 2);
+	CU_ASSERT_STRING_EQUAL(errors[0].field, "config.prefix");
+	CU_ASSERT_STRING_EQUAL(errors[1].field, "mine");
+	CU_ASSERT_EQUAL(framework_find("echo")->check(config, NULL, 0), 2);
+	jval_free(&config);
+}
+
+static void echo_reads_its_configuration_with_defaults(void)
+{
+	struct jval *full = parse("{\"prefix\":\"> \",\"word_delay_ms\":5,\"build_delay_ms\":6,\"build_fail\":\"no\"}");
+	struct jval *empty = parse("{\"build_fail\":null}");
+	struct echo_config c;
+
+	echo_config_read(full, &c);
+	CU_ASSERT_STRING_EQUAL(c.prefix, "> ");
+	CU_ASSERT_EQUAL(c.word_delay_ms, 5);
+	CU_ASSERT_EQUAL(c.build_delay_ms, 6);
+	CU_ASSERT_STRING_EQUAL(c.build_fail, "no");
+	echo_config_read(empty, &c);
+	CU_ASSERT_STRING_EQUAL(c.prefix, "");
+	CU_ASSERT_EQUAL(c.word_delay_ms, 0);
+	CU_ASSERT_EQUAL(c.build_delay_ms, 0);
+	CU_ASSERT_PTR_NULL(c.build_fail);
+	jval_free(&full);
+	jval_free(&empty);
+}
+
+static CU_TestInfo cases[] = {
+	{"echo_is_there_and_unknown_names_are_not", echo_is_there_and_unknown_names_are_not},
+	{"every_framework_is_whole_and_fits_its_columns", every_framework_is_whole_and_fits_its_columns},
+	{"echo_names_each_wrong_field", echo_names_each_wrong_field},
+	{"errors_beyond_the_room_are_counted", errors_beyond_the_room_are_counted},
+	{"echo_reads_its_configuration_with_defaults", echo_reads_its_configuration_with_defaults},
+	CU_TEST_INFO_NULL,
+};
+
+CU_SuiteInfo suites[] = {
+	{.pName = "framework", .pTests = cases},
+	CU_SUITE_INFO_NULL,
+};

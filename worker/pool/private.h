@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Shared by pool.c (what is held: Apps, copies, turns, lists, counts) and
+ * steps.c (what happens to one App: the state machine). Nobody else includes it.
+ */
+#ifndef WORKER_POOL_PRIVATE_H
+#define WORKER_POOL_PRIVATE_H
+
+#include <uthash.h>
+
+#include "worker/pool/pool.h"
+#include "worker/pool/timers.h"
+
+enum step {
+	STEP_NONE,       /* at rest */
+	STEP_READ,       /* … and decide */
+	STEP_WAIT_SLOT,  /* in pool->slot_queue */
+	STEP_WAIT_ALONE, /* in pool->alone_queue */
+	STEP_WAIT_ROOM,  /* until `evicting_for` of a victim comes back */
+	STEP_CEILING,
+	STEP_CLAIM,
+	STEP_BUILD,
+	STEP_CHECK,      /* built: the row is read again before it may serve */
+	STEP_SUBSCRIBE,
+	STEP_READY,
+	STEP_FAILED,
+	STEP_GIVE_BACK,
+	STEP_DRAINING,
+	STEP_UNSUBSCRIBE,
+	STEP_GONE
+};
+
+/* What an App counts as; one of the pool's counters each. */
+enum class { CLASS_NONE, CLASS_LOADING_HOT, CLASS_LOADING_DEMAND, CLASS_HOT, CLASS_DEMAND, CLASS_FAILED, CLASS_DRAINING, CLASS_COUNT };
+
+struct pool_org {
+	struct id_bin id;
+	uint32_t app_count;
+	struct pool_app *idle_first, *idle_last; /* evictable demand Apps, least recently used first */
+	UT_hash_handle hh;
+};
+
+struct pool_copy {
+	struct pool_app *app;
+	void *runtime;
+	uint64_t generation;
+	uint32_t turns;
+	bool is_fallback; /* the last good version, not the row's */
+	bool is_cut;
+	char hash[SECRET_HASH_HEX_SIZE];
+	struct pool_copy *sibling; /* list of all copies of the App */
+};
+
+struct pool_event {
+	void *event;
+	struct pool_event *next;
+};
+
+struct links {
+	struct pool_app *prev, *next;
+};
+
+struct pool_app {
+	struct id_bin id;
+	struct pool_org *org;
+	void *slot;                /* the engine's */
+	struct pool_copy *cur;     /* the one that gets new turns; NULL: none */
+	struct pool_copy *next;    /* built, not yet checked */
+	struct pool_copy *copies;  /* these two and retired ones that finish their turns */
+	struct pool_event *events; /* settled at rest */
+	struct pool_app *evicting_for; /* goes on when our eviction has ended */
+	char *reason;              /* of the failure being recorded */
+	struct timer_node timer;
+	struct links idle, org_idle; /* while is_idle_listed */
+	struct pool_app *queue_next; /* slot_queue or alone_queue */
+
+	/* what the row said last */
+	uint64_t row_generation, unload_generation, rebuild_generation;
+	int64_t ttl_ms; /* -1: the pool's */
+	int64_t drain_ms; /* -1: the pool's */
+	char row_hash[SECRET_HASH_HEX_SIZE];
+	char good_hash[SECRET_HASH_HEX_SIZE]; /* "" where there is no last good version */
+
+	uint64_t generation;       /* that the step in flight writes */
+	int64_t last_used_ms, retry_at_ms, cut_at_ms, pin_until_ms, resume_at_ms; /* TIMER_NEVER: not set */
+	uint32_t turns;            /* of all copies */
+	unsigned how;              /* enum claim_how of the claim under way */
+	int retry_s;
+	uint8_t step, class, tier, load_tier, evict;
+	bool is_dirty;
+	bool is_new;               /* no row was read yet */
+	bool is_subscribed;
+	bool is_bringing_up;       /* no copy yet: claim to ready */
+	bool has_slot, is_alone;
+	bool is_leaving;           /* its placement is draining; ends with its turns */
+	bool is_handing_over;      /* leaving, but serves until another worker does */
+	bool is_failed;
+	bool is_failure_kept;      /* PA_FAILED with keep */
+	bool try_fallback;         /* after the failure is recorded */
+	bool is_pinned, wants_pin;
+	bool is_version_new;       /* the copy being recorded is freshly built */
+	bool has_placement;        /* a row in our name, of any state */
+	bool is_lost;              /* belongs to a dead incarnation: write nothing */
+	bool is_idle_listed, is_queued;
+	UT_hash_handle hh;
+};
+
+struct app_queue {
+	struct pool_app *first, *last;
+	uint32_t count;
+};
+
+struct pool {
+	struct pool_config config;
+	struct pool_app *apps;   /* uthash by id */
+	struct pool_org *orgs;   /* uthash by id */
+	struct timers timers;
+	uint32_t counts[CLASS_COUNT];
+	uint32_t turns;
+	uint32_t slots_used;
+	bool is_alone_running;
+	struct app_queue slot_queue, alone_queue;
+	struct pool_app *idle_first, *idle_last; /* as in pool_org, of all orgs */
+	struct pool_action *actions; /* a ring */
+	size_t action_first, action_count, action_cap;
+	bool is_stopping, has_others;
+	int64_t stop_deadline_ms;
+};
+
+/* pool.c */
+struct pool_action *pool_emit(struct pool *pool, enum pool_action_kind kind, struct pool_app *app);
+struct pool_app *pool_find(struct pool *pool, const struct id_bin *id);
+struct pool_app *pool_app_new(struct pool *pool, const struct id_bin *id, const struct id_bin *org_id);
+void pool_app_remove(struct pool *pool, struct pool_app *app); /* nothing may be held or in flight */
+struct pool_copy *pool_copy_new(struct pool_app *app, void *runtime);
+void pool_copy_free(struct pool *pool, struct pool_copy *copy); /* emits PA_FREE */
+void pool_events_done(struct pool *pool, struct pool_app *app);
+void pool_events_back(struct pool *pool, struct pool_app *app, int64_t delay_ms);
+bool pool_has_room(const struct pool *pool, enum tier tier);
+struct pool_app *pool_victim(struct pool *pool, const struct pool_org *org, bool only_org);
+int64_t pool_app_ttl_ms(const struct pool *pool, const struct pool_app *app);
+/* After every input that touched it: its class, its place in the idle lists, its timer. */
+void pool_app_settle(struct pool *pool, struct pool_app *app);
+
+/* steps.c */
+/* Goes on where nothing is in flight: leave, read, or rest. May remove the App. */
+void step_advance(struct pool *pool, struct pool_app *app, int64_t now_ms);
+void step_bring_up(struct pool *pool, struct pool_app *app, unsigned how, enum tier tier, int64_t now_ms);
+void step_due(struct pool *pool, struct pool_app *app, int64_t now_ms);
+void step_lose(struct pool *pool, struct pool_app *app, int64_t now_ms);
+void step_grant_slots(struct pool *pool);
+
+#endif
