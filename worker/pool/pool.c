@@ -194,6 +194,8 @@ void pool_app_remove(struct pool *pool, struct pool_app *app)
 {
 	struct pool_org *org = app->org;
 
+	if (app->slot != NULL)
+		pool_emit(pool, PA_REMOVED, NULL)->slot = app->slot;
 	if (app->is_idle_listed)
 		idle_remove(pool, app);
 	timers_set(&pool->timers, &app->timer, TIMER_NEVER);

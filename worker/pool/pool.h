@@ -62,7 +62,8 @@ enum pool_action_kind {
 	PA_CUT,         /* cancel the turns of `copy`: its drain time is over; each still ends with pool_turn_end */
 	PA_FREE,        /* free `runtime`: its last turn is over */
 	PA_EVENT_DONE,  /* ack `event` */
-	PA_EVENT_BACK   /* nak `event`, delay_ms */
+	PA_EVENT_BACK,  /* nak `event`, delay_ms */
+	PA_REMOVED      /* the App is no longer here and its slot was in use: free `slot` (app is NULL) */
 };
 
 enum pool_evict { EVICT_NONE, EVICT_IDLE, EVICT_ROOM, EVICT_QUOTA };
@@ -72,7 +73,7 @@ struct pool_action {
 	struct pool_app *app;
 	struct id instance_id, org_id;
 	unsigned how;              /* PA_CLAIM */
-	bool fallback;             /* PA_BUILD */
+	bool fallback;             /* PA_BUILD; PA_FAILED: a PA_BUILD of the fallback follows, from the same claim */
 	uint64_t generation;       /* PA_READY, PA_FAILED */
 	enum tier tier;            /* PA_READY, PA_CEILING */
 	const char *hash;          /* PA_READY: hex, valid until the answer */
@@ -83,6 +84,7 @@ struct pool_action {
 	enum pool_evict evict;     /* PA_DRAINING: why, for the statistics */
 	struct pool_copy *copy;    /* PA_CUT */
 	void *runtime;             /* PA_FREE */
+	void *slot;                /* PA_REMOVED */
 	void *event;               /* PA_EVENT_DONE, PA_EVENT_BACK */
 	int64_t delay_ms;          /* PA_EVENT_BACK */
 };

@@ -40,6 +40,7 @@ static void emit_failed(struct pool *pool, struct pool_app *app)
 	a->generation = app->generation;
 	a->reason = app->reason;
 	a->keep = app->is_failure_kept;
+	a->fallback = app->try_fallback;
 	a->retry_s = app->retry_s;
 }
 

@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A turn: begun on the copy that the pool gives, driven by its framework, ended with one `end` reply. Every turn holds its copy
+ * until then. A turn that is not streamed and over at once is answered by its end alone; every other one is
+ * accepted first, with its cancel subject.
+ *
+ * Turns are kept by number (for cancelling) in one table; keep-alives and deadlines are looked after once a second.
+ */
+#include "worker/chat.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uthash.h>
+
+#include "core/chat_wire.h"
+#include "core/problem.h"
+#include "lib/arena.h"
+#include "lib/buf.h"
+#include "lib/bus.h"
+#include "lib/clock.h"
+#include "lib/json.h"
+#include "lib/log.h"
+#include "lib/xalloc.h"
+#include "worker/engine.h"
+#include "worker/framework/framework.h"
+#include "worker/inbox.h"
+#include "worker/lease_keeper.h"
+#include "worker/lifecycle.h"
+#include "worker/pool/pool.h"
+#include "worker/stats_book.h"
+
+#define REQUEST_MEMORY_MAX (4 * CHAT_MESSAGE_BYTES_MAX)
+#define REPLY_BYTES_MAX (1024 * 1024)
+
+struct live_turn {
+	struct engine *engine;
+	uint64_t number;
+	char *reply;
+	struct arena *mem;
+	struct chat_request request;
+	struct pool_copy *copy;
+	void *runtime;
+	struct turn *turn; /* NULL: it has ended, or not begun */
+	uint64_t sent;     /* replies */
+	int64_t sent_ms, began_us;
+	bool is_timed_out;
+	UT_hash_handle hh;
+};
+
+struct chats {
+	struct live_turn *turns; /* by number */
+	uint64_t next_number;
+	struct bus_sub *cancels;
+	struct buf scratch;      /* one reply at a time */
+};
+
+struct chats *chats_new(struct engine *engine)
+{
+	struct chats *chats = xcalloc(1, sizeof(*chats));
+
+	(void)engine;
+	buf_init(&chats->scratch, REPLY_BYTES_MAX);
+	return chats;
+}
+
+void chats_free(struct chats **chats)
+{
+	if (*chats == NULL)
+		return;
+	buf_clear(&(*chats)->scratch);
+	free(*chats);
+	*chats = NULL;
+}
+
+/* --- replies --- */
+
+static void publish_reply(struct engine *engine, const char *reply, uint64_t n, enum chat_kind kind, const char *arg, const char *body,
+                          size_t len)
+{
+	struct buf *scratch = &engine->chats->scratch;
+	struct err e = {0};
+
+	buf_reset(scratch);
+	chat_reply_encode(n, kind, arg, body, len, scratch);
+	if (buf_has_failed(scratch) || !bus_publish(engine->bus, reply, NULL, scratch->data, scratch->len, &e))
+		log_debug("reply not sent; the client's side ends by the gap", "error=%s", e.text);
+}
+
+static void send_reply(struct live_turn *t, enum chat_kind kind, const char *arg, const char *body, size_t len)
+{
+	publish_reply(t->engine, t->reply, t->sent++, kind, arg, body, len);
+	t->sent_ms = clock_now_ms();
+}
+
+static void send_end(struct engine *engine, const char *reply, uint64_t n, int status, struct jval *body)
+{
+	char arg[16];
+	size_t len;
+	const char *text = jval_text(body, &len);
+
+	(void)snprintf(arg, sizeof(arg), "%d", status);
+	publish_reply(engine, reply, n, CHAT_END, arg, text, len);
+	jval_free(&body);
+}
+
+static struct jval *failure(const char *code, const char *detail)
+{
+	struct jval *body = jval_new_object();
+
+	jval_add_string(body, "code", code);
+	jval_add_string(body, "detail", detail);
+	return body;
+}
+
+static void refuse(struct engine *engine, const struct bus_msg *msg, enum problem problem, const char *detail)
+{
+	send_end(engine, bus_msg_reply(msg), 0, problem_status(problem), failure(problem_code(problem), detail));
+}
+
+static struct jval *usage_of(const struct turn_result *result)
+{
+	struct jval *usage = jval_new_object();
+
+	jval_add_int(usage, "prompt_tokens", (int64_t)result->tokens_in);
+	jval_add_int(usage, "completion_tokens", (int64_t)result->tokens_out);
+	jval_add_int(usage, "total_tokens", (int64_t)(result->tokens_in + result->tokens_out));
+	return usage;
+}
+
+static void send_metadata(struct live_turn *t, const struct turn_result *result)
+{
+	struct jval *data = jval_new_object();
+	size_t len;
+
+	jval_add_string(data, "session_id", t->request.session_id.text);
+	if (result != NULL) {
+		jval_add_bool(data, "done", true);
+		jval_add(data, "usage", usage_of(result));
+	}
+	const char *text = jval_text(data, &len);
+	send_reply(t, CHAT_EVENT, "metadata", text, len);
+	jval_free(&data);
+}
+
+static struct jval *answer_of(const struct live_turn *t, const struct turn_result *result)
+{
+	struct jval *body = jval_new_object();
+
+	jval_add_string(body, "session_id", t->request.session_id.text);
+	if (result->response != NULL)
+		jval_add(body, "response", jval_new_string(result->response, result->response_len));
+	jval_add_int(body, "agent_hops", result->agent_hops);
+	jval_add_string(body, "current_agent", result->current_agent);
+	jval_add(body, "usage", usage_of(result));
+	return body;
+}
+
+static void accept_turn(struct live_turn *t)
+{
+	char subject[CHAT_CANCEL_SUBJECT_SIZE];
+
+	(void)snprintf(subject, sizeof(subject), CHAT_CANCEL_PREFIX "%s.%llu", t->engine->who.incarnation.text,
+		       (unsigned long long)t->number);
+	send_reply(t, CHAT_ACCEPTED, subject, NULL, 0);
+}
+
+/* --- the sink --- */
+
+static void on_event(void *closure, const char *name, const char *data, size_t len)
+{
+	struct live_turn *t = closure;
+
+	if (t->request.stream)
+		send_reply(t, CHAT_EVENT, name, data, len);
+}
+
+static void count_turn(struct live_turn *t, const struct turn_result *result)
+{
+	uint64_t took_us = (uint64_t)(clock_now_us() - t->began_us);
+	struct instance_delta *d = stats_book_app(t->engine, &t->request.instance_id, &t->request.org_id);
+	struct worker_stats *totals = stats_book_totals(t->engine);
+	bool is_error = result->status != 200 && result->status != 499;
+
+	d->turns++;
+	d->errors += is_error;
+	d->tokens_in += result->tokens_in;
+	d->tokens_out += result->tokens_out;
+	d->latency_us_sum += took_us;
+	if (took_us > d->latency_us_max)
+		d->latency_us_max = took_us;
+	totals->turns_total++;
+	totals->errors_total += is_error;
+}
+
+static void on_end(void *closure, const struct turn_result *result)
+{
+	struct live_turn *t = closure;
+	struct engine *engine = t->engine;
+
+	if (result->status == 200) {
+		if (t->request.stream)
+			send_metadata(t, result);
+		send_end(engine, t->reply, t->sent++, 200, answer_of(t, result));
+	} else if (t->is_timed_out) {
+		send_end(engine, t->reply, t->sent++, problem_status(PROBLEM_TURN_TIMEOUT),
+			 failure(problem_code(PROBLEM_TURN_TIMEOUT), "The turn took longer than it may."));
+	} else {
+		send_end(engine, t->reply, t->sent++, result->status, failure(result->code, result->detail));
+	}
+	count_turn(t, result);
+	log_debug("turn ended", "instance=%s request=%s status=%d", t->request.instance_id.text,
+		  t->request.request_id ? t->request.request_id : "-", result->status);
+	HASH_DELETE(hh, engine->chats->turns, t);
+	pool_turn_end(engine->pool, t->copy, clock_now_ms());
+	arena_free(&t->mem);
+	free(t->reply);
+	free(t);
+	engine_pump(engine);
+}
+
+/* --- requests --- */
+
+static void turn_start(struct engine *engine, struct live_turn *t)
+{
+	struct turn_sink sink = {.closure = t, .event = on_event, .end = on_end};
+	uint64_t number = t->number;
+
+	if (t->request.stream) {
+		accept_turn(t);
+		send_metadata(t, NULL);
+	}
+	struct turn *turn = lifecycle_turn(engine, t->runtime, &t->request, &sink);
+	if (turn == NULL)
+		return; /* over, and t with it */
+	HASH_FIND(hh, engine->chats->turns, &number, sizeof(number), t);
+	t->turn = turn;
+	if (!t->request.stream)
+		accept_turn(t);
+}
+
+static struct live_turn *turn_new(struct engine *engine, const struct bus_msg *msg, struct arena *mem, const struct chat_request *request)
+{
+	struct live_turn *t = xcalloc(1, sizeof(*t));
+
+	t->engine = engine;
+	t->number = ++engine->chats->next_number;
+	t->reply = xstrdup(bus_msg_reply(msg));
+	t->mem = mem;
+	t->request = *request;
+	t->began_us = clock_now_us();
+	t->sent_ms = clock_now_ms();
+	return t;
+}
+
+static bool may_begin(struct engine *engine, const struct bus_msg *msg, const struct chat_request *request)
+{
+	if (request->deadline_unix_ms != 0 && clock_unix_ms() > request->deadline_unix_ms)
+		return false; /* nobody waits any more */
+	if (!lease_keeper_is_valid(engine->lease)) {
+		refuse(engine, msg, PROBLEM_WORKER_UNRESPONSIVE, "The worker has lost its lease and is renewing it.");
+		return false;
+	}
+	if (pool_counts(engine->pool).turns_in_flight >= engine->settings->worker.turns_max) {
+		refuse(engine, msg, PROBLEM_TOO_MANY_TURNS, "The worker runs as many turns as it may.");
+		return false;
+	}
+	return true;
+}
+
+void chat_request(struct engine *engine, const struct bus_msg *msg)
+{
+	struct arena *mem = arena_new(REQUEST_MEMORY_MAX);
+	struct chat_request request;
+	struct err e = {0};
+	size_t len;
+	const char *data = bus_msg_data(msg, &len);
+	char subject[CHAT_SUBJECT_SIZE];
+	void *runtime = NULL;
+	struct pool_copy *copy = NULL;
+
+	if (bus_msg_reply(msg) == NULL)
+		goto out;
+	if (!chat_request_parse(data, len, mem, &request, &e)) {
+		log_warn("broken chat request", "subject=%s error=%s", bus_msg_subject(msg), e.text);
+		refuse(engine, msg, PROBLEM_INVALID, "The chat request could not be read.");
+		goto out;
+	}
+	chat_subject(&request.instance_id, subject);
+	if (strcmp(subject, bus_msg_subject(msg)) != 0) {
+		log_warn("chat request for another App than its subject's", "subject=%s", bus_msg_subject(msg));
+		refuse(engine, msg, PROBLEM_INVALID, "The chat request could not be read.");
+		goto out;
+	}
+	if (!may_begin(engine, msg, &request))
+		goto out;
+	copy = pool_turn_begin(engine->pool, &request.instance_id, &runtime, clock_now_ms());
+	if (copy == NULL) {
+		refuse(engine, msg, PROBLEM_INSTANCE_NOT_LOADED, "The AI App is not loaded.");
+		goto out;
+	}
+	struct live_turn *t = turn_new(engine, msg, mem, &request);
+	mem = NULL;
+	t->copy = copy;
+	t->runtime = runtime;
+	HASH_ADD(hh, engine->chats->turns, number, sizeof(t->number), t);
+	turn_start(engine, t);
+out:
+	arena_free(&mem);
+}
+
+/* --- cancelling --- */
+
+static void turn_stop(struct live_turn *t)
+{
+	struct turn *turn = t->turn;
+
+	if (turn == NULL)
+		return;
+	t->turn = NULL;
+	lifecycle_turn_cancel(t->runtime, turn);
+}
+
+void chat_cancel(struct engine *engine, const struct bus_msg *msg)
+{
+	const char *last = strrchr(bus_msg_subject(msg), '.');
+	uint64_t number = last != NULL ? strtoull(last + 1, NULL, 10) : 0;
+	struct live_turn *t;
+
+	HASH_FIND(hh, engine->chats->turns, &number, sizeof(number), t);
+	if (t == NULL)
+		return; /* it has ended */
+	log_debug("turn cancelled", "instance=%s", t->request.instance_id.text);
+	turn_stop(t);
+}
+
+void chat_cut(struct engine *engine, const struct pool_copy *copy)
+{
+	struct live_turn *t, *next;
+
+	HASH_ITER(hh, engine->chats->turns, t, next) {
+		if (t->copy == copy)
+			turn_stop(t);
+	}
+}
+
+static void on_cancel(void *closure, struct bus_msg *m)
+{
+	struct engine *engine = closure;
+
+	inbox_put(engine->inbox, &(struct inbox_item){.kind = INBOX_CANCEL, .msg = m});
+}
+
+void chats_new_incarnation(struct engine *engine)
+{
+	char subject[CHAT_CANCEL_SUBJECT_SIZE];
+	struct err e = {0};
+
+	/* The subscription of an incarnation before stays: its turns may still be cancelled. */
+	(void)snprintf(subject, sizeof(subject), CHAT_CANCEL_PREFIX "%s.*", engine->who.incarnation.text);
+	if (!bus_subscribe(engine->bus, subject, NULL, 0, on_cancel, engine, &engine->chats->cancels, &e))
+		log_error("cancel subject not subscribed", "error=%s", e.text);
+}
+
+void chats_second(struct engine *engine)
+{
+	int64_t now_ms = clock_now_ms(), unix_ms = clock_unix_ms();
+	struct live_turn *t, *next;
+
+	HASH_ITER(hh, engine->chats->turns, t, next) {
+		if (t->request.deadline_unix_ms != 0 && unix_ms > t->request.deadline_unix_ms) {
+			t->is_timed_out = true;
+			turn_stop(t);
+		} else if (now_ms - t->sent_ms >= CHAT_KEEPALIVE_MS) {
+			send_reply(t, CHAT_KEEPALIVE, "-", NULL, 0);
+		}
+	}
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The engine: what surrounds the pure pool. One libuv loop owns the pool and
+ * everything in this struct that is not marked otherwise; no other thread touches it.
+ *
+ *   NATS threads → inbox → loop → pool → actions → lifecycle.c (jobs on the thread pool, builds, subscriptions) → pool
+ *   the lease has its own connection and thread (lease_keeper.c), recovery another (recovery_pass.c)
+ *
+ * Every callback on the loop that gave the pool an input ends with engine_pump().
+ */
+#ifndef WORKER_ENGINE_H
+#define WORKER_ENGINE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "core/lease.h"
+#include "core/settings.h"
+#include "lib/db.h"
+
+struct bus;
+struct bus_sub;
+struct chats;
+struct events;
+struct inbox;
+struct lease_keeper;
+struct pool;
+struct recovery_pass;
+struct reconcile;
+struct stats_book;
+
+struct engine {
+	const struct settings *settings;
+	uv_loop_t loop;
+	struct bus *bus;       /* its functions: any thread */
+	struct db_pool *db;    /* any thread */
+	struct inbox *inbox;   /* inbox_put: any thread */
+	struct pool *pool;
+	struct worker_identity who; /* of the present incarnation */
+	char host[256], machine_id[65];
+	struct lease_keeper *lease;
+	struct recovery_pass *recovery;
+	struct events *events;
+	struct chats *chats;
+	struct reconcile *reconcile;
+	struct stats_book *stats;
+	uv_timer_t wake;       /* at the pool's next deadline */
+	uv_timer_t second;     /* the heart beat: silences, deadlines, pulls */
+	uv_signal_t sigterm, sigint, sighup;
+	atomic_uint_least64_t ticks; /* of the loop; the lease is renewed only while it goes on */
+	atomic_bool bus_is_up;
+	_Atomic int64_t bus_down_since_ms;
+	unsigned jobs_in_flight;
+	bool is_registered;    /* `who` is valid */
+	bool is_pumping;
+	bool is_stopping, is_finished;
+	int64_t drained_ms;    /* when the pool was found empty; 0: not yet */
+	int exit_status;
+};
+
+/* Runs until SIGTERM has drained it (0), or until it cannot go on (1). */
+int engine_run(const struct settings *settings);
+
+/* Performs what the pool asks for, arms its timer, asks for events. */
+void engine_pump(struct engine *engine);
+
+/*
+ * Runs work on the thread pool with a borrowed connection, then done on the loop. Where no connection is to be had
+ * work is not called and e in done is set. data is yours throughout.
+ */
+typedef bool (*job_work)(struct db *db, void *data, struct err *e);
+typedef void (*job_done)(struct engine *engine, void *data, bool ok, const struct err *e);
+void engine_job(struct engine *engine, job_work work, job_done done, void *data);
+/* The same without a connection: db is NULL. For what waits on the bus. */
+void engine_job_without_db(struct engine *engine, job_work work, job_done done, void *data);
+
+/* Tells waiters of an App's state: hearth.event. state: "ready", "failed", "unloaded", …; reason may be NULL. */
+void engine_report(struct engine *engine, const struct id *org_id, const struct id *instance_id, const char *state, const char *reason);
+
+#endif

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The lease thread: register, then renew three times a lease. A renewal counts from the
+ * moment before its query was sent. Where the row is gone the worker was declared dead: a new incarnation is
+ * registered at once and told to the loop, which lets the old one's copies go.
+ */
+#include "worker/lease_keeper.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/lease.h"
+#include "lib/clock.h"
+#include "lib/log.h"
+#include "lib/xalloc.h"
+#include "worker/engine.h"
+#include "worker/inbox.h"
+
+struct lease_keeper {
+	struct engine *engine;
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t wake;
+	bool is_stopping, is_orderly;      /* under lock */
+	atomic_bool wants_leave;
+	_Atomic int64_t valid_until_ms;    /* 0: not registered */
+	_Atomic int64_t steady_since_ms;   /* 0: not */
+	/* the thread's own */
+	struct db *db;
+	struct worker_identity who;
+	uint64_t ticks_seen;
+	bool is_registered, has_left, was_down;
+};
+
+static int64_t lease_ms(const struct lease_keeper *k)
+{
+	return k->engine->settings->worker.lease_s * 1000;
+}
+
+bool lease_keeper_is_valid(const struct lease_keeper *k)
+{
+	return clock_now_ms() < atomic_load(&k->valid_until_ms);
+}
+
+bool lease_keeper_is_steady(const struct lease_keeper *k)
+{
+	int64_t since_ms = atomic_load(&k->steady_since_ms);
+
+	return since_ms != 0 && clock_now_ms() - since_ms >= lease_ms(k) && lease_keeper_is_valid(k);
+}
+
+static void renewed(struct lease_keeper *k, int64_t sent_ms)
+{
+	/* A gap: the lease had run out before this renewal. */
+	if (atomic_load(&k->steady_since_ms) == 0 || atomic_load(&k->valid_until_ms) <= sent_ms)
+		atomic_store(&k->steady_since_ms, sent_ms);
+	atomic_store(&k->valid_until_ms, sent_ms + lease_ms(k));
+}
+
+static bool connect_database(struct lease_keeper *k, struct err *e)
+{
+	struct db_options options;
+
+	if (k->db != NULL)
+		return db_ensure(k->db, e);
+	settings_db_options(k->engine->settings, SETTINGS_WORKER, &options);
+	return db_open(&options, &k->db, e);
+}
+
+static bool register_anew(struct lease_keeper *k, struct err *e)
+{
+	const struct settings *s = k->engine->settings;
+	struct worker_registration r = {
+		.who = k->who,
+		.host = k->engine->host,
+		.machine_id = k->engine->machine_id,
+		.hot_ceiling = (uint32_t)s->worker.hot_ceiling,
+		.demand_ceiling = (uint32_t)s->worker.demand_ceiling,
+		.lease_s = (int)s->worker.lease_s,
+	};
+	uint64_t last_flush;
+	int64_t sent_ms = clock_now_ms();
+
+	r.who.incarnation = id_new();
+	if (!lease_register(k->db, &r, &last_flush, e))
+		return false;
+	k->who = r.who;
+	k->is_registered = true;
+	k->has_left = false;
+	atomic_store(&k->steady_since_ms, 0);
+	renewed(k, sent_ms);
+	log_info("registered", "worker=%s incarnation=%s", k->who.worker_id, k->who.incarnation.text);
+	inbox_put(k->engine->inbox, &(struct inbox_item){.kind = INBOX_LEASE, .identity = k->who});
+	return true;
+}
+
+/* The loop goes round, and the bus is there or has not been away for a lease. */
+static bool is_healthy(struct lease_keeper *k)
+{
+	uint64_t ticks = atomic_load(&k->engine->ticks);
+	int64_t down_ms = atomic_load(&k->engine->bus_down_since_ms);
+	bool is_ticking = ticks != k->ticks_seen;
+
+	k->ticks_seen = ticks;
+	return is_ticking && (down_ms == 0 || clock_now_ms() - down_ms < lease_ms(k));
+}
+
+static bool renew(struct lease_keeper *k, struct err *e)
+{
+	int64_t sent_ms = clock_now_ms();
+
+	if (!is_healthy(k))
+		return true; /* on purpose: whoever hangs lets go */
+	if (atomic_load(&k->wants_leave) && !k->has_left) {
+		k->has_left = lease_leave(k->db, &k->who, e) == LEASE_HELD;
+		if (!k->has_left)
+			return false;
+	}
+	switch (lease_renew(k->db, &k->who, (int)k->engine->settings->worker.lease_s, e)) {
+	case LEASE_HELD:
+		renewed(k, sent_ms);
+		return true;
+	case LEASE_LOST:
+		log_warn("declared dead; registering anew", "worker=%s incarnation=%s", k->who.worker_id, k->who.incarnation.text);
+		k->is_registered = false;
+		return register_anew(k, e);
+	case LEASE_FAIL:
+		break;
+	}
+	return false;
+}
+
+static void round_once(struct lease_keeper *k)
+{
+	struct err e = {0};
+	bool is_ok = connect_database(k, &e) && (k->is_registered ? renew(k, &e) : register_anew(k, &e));
+
+	if (is_ok && k->was_down)
+		log_info("the lease is renewed again", "worker=%s", k->who.worker_id);
+	if (!is_ok && !k->was_down)
+		log_warn("lease not renewed; trying again", "worker=%s error=%s", k->who.worker_id, e.text);
+	k->was_down = !is_ok;
+	if (!is_ok && e.code == ERR_CONFLICT && !k->is_registered)
+		inbox_put(k->engine->inbox, &(struct inbox_item){.kind = INBOX_LEASE_REFUSED});
+}
+
+/* False when it is time to stop. */
+static bool wait_ms(struct lease_keeper *k, int64_t ms)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += ms / 1000;
+	until.tv_nsec += (ms % 1000) * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000;
+	}
+	pthread_mutex_lock(&k->lock);
+	while (!k->is_stopping && pthread_cond_timedwait(&k->wake, &k->lock, &until) == 0)
+		;
+	bool is_stopping = k->is_stopping;
+	pthread_mutex_unlock(&k->lock);
+	return !is_stopping;
+}
+
+static void *run(void *closure)
+{
+	struct lease_keeper *k = closure;
+	struct err e;
+
+	do {
+		round_once(k);
+	} while (wait_ms(k, k->is_registered ? lease_ms(k) / 3 : 500));
+	if (k->is_orderly && k->is_registered && k->db != NULL && !lease_remove(k->db, &k->who, &e))
+		log_warn("lease not given back; it runs out by itself", "worker=%s error=%s", k->who.worker_id, e.text);
+	db_close(&k->db);
+	return NULL;
+}
+
+struct lease_keeper *lease_keeper_start(struct engine *engine)
+{
+	struct lease_keeper *k = xcalloc(1, sizeof(*k));
+	pthread_condattr_t attr;
+
+	k->engine = engine;
+	k->who = engine->who;
+	pthread_mutex_init(&k->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&k->wake, &attr);
+	pthread_condattr_destroy(&attr);
+	if (pthread_create(&k->thread, NULL, run, k) != 0)
+		abort();
+	return k;
+}
+
+void lease_keeper_leave(struct lease_keeper *k)
+{
+	atomic_store(&k->wants_leave, true);
+}
+
+void lease_keeper_stop(struct lease_keeper **keeper, bool is_orderly)
+{
+	struct lease_keeper *k = *keeper;
+
+	if (k == NULL)
+		return;
+	pthread_mutex_lock(&k->lock);
+	k->is_stopping = true;
+	k->is_orderly = is_orderly;
+	pthread_cond_signal(&k->wake);
+	pthread_mutex_unlock(&k->lock);
+	pthread_join(k->thread, NULL);
+	pthread_cond_destroy(&k->wake);
+	pthread_mutex_destroy(&k->lock);
+	free(k);
+	*keeper = NULL;
+}
