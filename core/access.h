@@ -30,7 +30,7 @@ struct access_request {
 	bool has_instance;
 	struct id instance_id;     /* "": malformed, a 404 */
 	bool lock_instance;        /* SELECT … FOR UPDATE of the App's row, inside a transaction */
-	bool lock_org;             /* of the org's row, before the App's */
+	bool lock_org;             /* of the org's row, before the App's; a statement of its own */
 	bool must_be_active;       /* 409 for suspended org or App (chat, load, reload); reads and unload do not ask for it */
 	bool with_config;          /* read config too (up to 1 MiB) */
 };
@@ -40,6 +40,7 @@ struct caller {
 	struct id org_id; /* "": sys_admin */
 	enum role role;
 	const char *token_name;
+	bool touch_due; /* its last use was noted over a minute ago: call token_touch, outside of the transaction */
 };
 
 struct access {

@@ -45,9 +45,10 @@ struct copies {
 	bool is_lease_valid;   /* … with a valid lease … */
 	bool is_leaving;       /* … and leaves */
 	unsigned live, ready;  /* copies of others (of all where nobody asks); ready ones are among the live */
-	unsigned behind;       /* live ones of others that are not at the row's generation */
-	unsigned builds;       /* going on at this generation on workers with a valid lease, ours included */
-	bool has_own;          /* a placement of the asking incarnation */
+	unsigned behind; /* live ones of others that are not at the row's generation, or run its previous version */
+	unsigned builds; /* going on at this generation on workers with a valid lease, ours included */
+	bool is_busy;    /* somebody drains, or builds: its end will be heard of */
+	bool has_own;    /* a placement of the asking incarnation */
 	enum place_state own_state;
 	uint64_t own_generation;
 	bool is_own_build; /* we build this generation */

@@ -21,6 +21,7 @@ struct db;
 #define INSTANCE_NAME_MAX 100
 #define INSTANCE_REPLICAS_MAX 64
 #define INSTANCE_TTL_MAX 31536000 /* seconds: one year */
+#define INSTANCE_LIST_CONFIG_MAX 65536 /* bytes of each config in a list */
 
 struct instance {
 	struct id instance_id, org_id;
@@ -50,7 +51,7 @@ void instance_config_hash(const char *framework, const char *mode, const char *c
 bool instance_create(struct db *db, const struct instance *instance, enum problem *ret_problem, struct err *e) MUST_CHECK;
 /* With state. PROBLEM_INSTANCE_NOT_FOUND where there is none; a deleted one is returned with is_deleted. */
 bool instance_get(struct db *db, struct arena *mem, const struct id *instance_id, struct instance *ret_instance, enum problem *ret_problem, struct err *e) MUST_CHECK;
-/* The living ones of an org, in order of id. name NULL: all; else the one of that name. */
+/* The living ones of an org, in order of id. config is NULL where it is longer than INSTANCE_LIST_CONFIG_MAX: read the App itself. */
 bool instance_list(struct db *db, struct arena *mem, const struct id *org_id, const struct id *after, unsigned limit,
                    struct instance **ret_instances, unsigned *ret_count, struct err *e) MUST_CHECK;
 
@@ -70,6 +71,7 @@ struct instance_changed {
 	uint64_t generation;      /* after the change */
 	struct id operation_id;   /* "": no operation was needed */
 	enum action action;       /* of the operation */
+	bool use_loads;           /* publish it on hearth.load, else on hearth.change (where operation_id is "" too) */
 };
 
 /*
@@ -82,5 +84,21 @@ struct instance_changed {
  */
 bool instance_apply(struct db *db, const struct instance *current, const struct instance_change *change, const struct id *operation_id,
                     const char *request_id, struct instance_changed *ret_changed, enum problem *ret_problem, struct err *e) MUST_CHECK;
+
+/* --- for lifecycle.c: in the caller's transaction, the App's row locked --- */
+
+/* What is held of an App. */
+struct holding {
+	bool is_org_active;
+	unsigned live; /* live copies that no unload has doomed */
+	unsigned held; /* placements that hold anything: all but failed ones */
+};
+bool instance_holding(struct db *db, const struct instance *instance, struct holding *ret_holding, struct err *e) MUST_CHECK;
+/* Hot, to be loaded, active, not deleted. */
+bool instance_is_wanted_hot(const struct instance *instance);
+/* Whether the org's other wanted hot Apps meet its quota_hot already. The org's row is locked, else the answer is a hint. */
+bool instance_hot_quota_is_met(struct db *db, const struct instance *instance, bool *ret_is_met, struct err *e) MUST_CHECK;
+/* Writes desired_state, tier and the three generations as they stand in `instance`, and forgets failures. */
+bool instance_write_wanted(struct db *db, const struct instance *instance, struct err *e) MUST_CHECK;
 
 #endif

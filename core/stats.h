@@ -48,7 +48,7 @@ struct pool_worker {
 /* The live workers with their newest row each; lease_s as configured gives lease_age_ms. */
 bool stats_pool(struct db *db, struct arena *mem, int lease_s, struct pool_worker **ret_workers, unsigned *ret_count, struct err *e) MUST_CHECK;
 
-/* The same counts from the org's placements on live workers. */
+/* The same counts from the org's placements on live workers; instances: the living Apps of the org, held or not. */
 struct org_stats { uint32_t hot_count, demand_count, loading_count, failed_count, draining_count; uint32_t instances; };
 bool stats_org(struct db *db, const struct id *org_id, struct org_stats *ret_stats, struct err *e) MUST_CHECK;
 

@@ -15,11 +15,10 @@
  */
 #include "lib/bus_private.h"
 
-#include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <utlist.h>
 
@@ -73,6 +72,7 @@ static enum err_code code_of(natsStatus status)
 	case NATS_IO_ERROR:
 	case NATS_DRAINING:
 	case NATS_NO_RESPONDERS:
+	case NATS_INVALID_SUBSCRIPTION: /* ended with the connection */
 		return ERR_DOWN;
 	case NATS_TIMEOUT:
 		return ERR_TIMEOUT;
@@ -135,15 +135,16 @@ static void on_down(natsConnection *connection, void *closure)
 static void on_closed(natsConnection *connection, void *closure)
 {
 	struct bus *bus = closure;
-	bool is_closing;
+	bool is_told;
 
 	(void)connection;
-	call_table_connection_lost(bus->calls);
 	(void)pthread_mutex_lock(&bus->mutex);
 	bus->is_up = false;
-	is_closing = bus->is_closing;
+	bus->is_ended = true;
+	is_told = bus->is_open && !bus->is_closing && bus->options.closed;
 	(void)pthread_mutex_unlock(&bus->mutex);
-	if (!is_closing && bus->options.closed)
+	call_table_connection_lost(bus->calls);
+	if (is_told)
 		bus->options.closed(bus->options.closure);
 	(void)pthread_mutex_lock(&bus->mutex);
 	bus->is_closed = true;
@@ -160,7 +161,7 @@ static void on_error(natsConnection *connection, natsSubscription *subscription,
 	log_debug("bus error", "status=\"%s\"", natsStatus_GetText(status));
 }
 
-/* --- opening --- */
+/* --- connecting --- */
 
 static void options_copy(struct bus_options *to, const struct bus_options *from)
 {
@@ -306,40 +307,6 @@ static void make_inbox(struct bus *bus)
 		p += sprintf(p, "%02x", random[i]);
 }
 
-static void bus_free(struct bus *bus)
-{
-	natsConnection_Destroy(bus->connection);
-	natsOptions_Destroy(bus->nats_options);
-	call_table_free(&bus->calls);
-	options_clear(&bus->options);
-	(void)pthread_cond_destroy(&bus->changed);
-	(void)pthread_mutex_destroy(&bus->mutex);
-	free(bus);
-}
-
-bool bus_open(const struct bus_options *options, struct bus **ret_bus, struct err *e)
-{
-	struct bus *bus = xcalloc(1, sizeof(*bus));
-	char subject[BUS_SUBJECT_MAX];
-
-	(void)pthread_mutex_init(&bus->mutex, NULL);
-	(void)pthread_cond_init(&bus->changed, NULL);
-	options_copy(&bus->options, options);
-	bus->calls = call_table_new();
-	make_inbox(bus);
-	if (!make_nats_options(bus, e) || !connect_now(bus, e)) {
-		bus_free(bus);
-		return false;
-	}
-	(void)snprintf(subject, sizeof(subject), "%s.c.*", bus->inbox);
-	if (!bus_subscribe(bus, subject, NULL, 0, call_table_deliver, bus, &bus->inbox_sub, e)) {
-		bus_close(&bus);
-		return false;
-	}
-	*ret_bus = bus;
-	return true;
-}
-
 bool bus_is_up(const struct bus *bus)
 {
 	struct bus *b = (struct bus *)bus; /* for its mutex */
@@ -384,7 +351,7 @@ bool bus_publish(struct bus *bus, const char *subject, const char *reply, const 
 
 	if (!bus_subject_is_plain(subject) || (reply && !bus_subject_is_plain(reply)))
 		return err_set(e, ERR_INPUT, "not a subject to publish to: %.100s", subject);
-	if (len > bus_payload_max(bus))
+	if (len > INT_MAX)
 		return err_set(e, ERR_LIMIT, "a message of %zu bytes is more than the bus takes", len);
 	if (reply)
 		s = natsConnection_PublishRequest(bus->connection, subject, reply, data, (int)len);
@@ -436,8 +403,8 @@ int bus_msg_status(const struct bus_msg *m)
 {
 	const char *status = NULL;
 
-	if (natsMsg_GetDataLength(nats_msg(m)) > 0 ||
-	    natsMsgHeader_Get(nats_msg(m), "Status", &status) != NATS_OK || !status)
+	if (natsMsg_GetDataLength(nats_msg(m)) > 0 || natsMsgHeader_Get(nats_msg(m), "Status", &status) != NATS_OK ||
+	    !status)
 		return 0;
 	return atoi(status);
 }
@@ -491,7 +458,7 @@ static natsStatus sub_start(struct bus_sub *sub, const char *subject, const char
 }
 
 bool bus_subscribe(struct bus *bus, const char *subject, const char *queue, size_t pending_max, bus_handler handler,
-                   void *closure, struct bus_sub **ret_sub, struct err *e)
+		   void *closure, struct bus_sub **ret_sub, struct err *e)
 {
 	struct bus_sub *sub = xcalloc(1, sizeof(*sub));
 	natsStatus s;
@@ -526,44 +493,43 @@ static void wait_complete(struct bus *bus, struct bus_sub **subs, size_t count)
 	(void)pthread_mutex_unlock(&bus->mutex);
 }
 
-static bool is_closing(struct bus *bus)
+/* Only where the library's read thread cannot hold them: see the head of this file. */
+static void destroy_all(struct bus_sub **list)
 {
-	bool closing;
+	struct bus_sub *sub, *next;
 
-	(void)pthread_mutex_lock(&bus->mutex);
-	closing = bus->is_closing;
-	(void)pthread_mutex_unlock(&bus->mutex);
-	return closing;
+	DL_FOREACH_SAFE (*list, sub, next) {
+		DL_DELETE(*list, sub);
+		natsSubscription_Destroy(sub->handle);
+		free(sub);
+	}
 }
 
-/* Only where the library's read thread cannot hold it: see the head of this file. */
-static void sub_destroy(struct bus_sub *sub)
+/* Without a flush that succeeds they wait for that of a later batch, or for bus_close. */
+static void bury_batch(struct bus *bus, struct bus_sub **subs, size_t count)
 {
-	natsSubscription_Destroy(sub->handle);
-	free(sub);
-}
-
-/* After a flush that succeeded; without one the subs wait for bus_close. */
-static void destroy_batch(struct bus *bus, struct bus_sub **subs, size_t count)
-{
-	if (is_closing(bus) || !bus_flush(bus, DRAIN_FLUSH_MS, NULL))
-		return;
 	(void)pthread_mutex_lock(&bus->mutex);
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++) {
 		DL_DELETE(bus->subs, subs[i]);
+		DL_APPEND(bus->dead, subs[i]);
+	}
 	(void)pthread_mutex_unlock(&bus->mutex);
-	for (size_t i = 0; i < count; i++)
-		sub_destroy(subs[i]);
+	/* The list of the dead is touched by this thread, and by bus_close when this thread has ended. */
+	if (bus_flush(bus, DRAIN_FLUSH_MS, NULL))
+		destroy_all(&bus->dead);
 }
 
 static void drain_batch(struct bus *bus, struct bus_sub **subs, size_t count)
 {
-	for (size_t i = 0; i < count; i++)
-		/* Fails when the connection is closed: then its end is on the way anyway. */
-		if (natsSubscription_DrainTimeout(subs[i]->handle, DRAIN_TIMEOUT_MS) != NATS_OK)
+	for (size_t i = 0; i < count; i++) {
+		/* Without a connection nothing is on the way, and the library would wait for it. */
+		bool is_connected = natsConnection_Status(bus->connection) == NATS_CONN_STATUS_CONNECTED;
+
+		if (!is_connected || natsSubscription_DrainTimeout(subs[i]->handle, DRAIN_TIMEOUT_MS) != NATS_OK)
 			(void)natsSubscription_Unsubscribe(subs[i]->handle);
+	}
 	wait_complete(bus, subs, count);
-	destroy_batch(bus, subs, count);
+	bury_batch(bus, subs, count);
 }
 
 static void drain_job_run(struct bus *bus, struct drain_job *job)
@@ -585,11 +551,11 @@ static struct drain_job *drain_job_next(struct bus *bus)
 	struct drain_job *job;
 
 	(void)pthread_mutex_lock(&bus->mutex);
-	while (!bus->drain_first && !bus->is_closing)
+	while (!bus->drain_jobs && !bus->is_closing)
 		(void)pthread_cond_wait(&bus->changed, &bus->mutex);
-	job = bus->drain_first;
+	job = bus->drain_jobs;
 	if (job)
-		LL_DELETE(bus->drain_first, job);
+		LL_DELETE(bus->drain_jobs, job);
 	(void)pthread_mutex_unlock(&bus->mutex);
 	return job;
 }
@@ -614,9 +580,92 @@ void bus_drain(struct bus *bus, struct bus_sub **subs, size_t count, void (*drai
 	job->drained = drained;
 	job->closure = closure;
 	(void)pthread_mutex_lock(&bus->mutex);
-	if (!bus->has_drainer && pthread_create(&bus->drainer, NULL, drainer_main, bus) == 0)
-		bus->has_drainer = true;
-	LL_APPEND(bus->drain_first, job);
+	LL_APPEND(bus->drain_jobs, job);
 	(void)pthread_cond_broadcast(&bus->changed);
 	(void)pthread_mutex_unlock(&bus->mutex);
+}
+
+/* --- opening and closing --- */
+
+static void bus_free(struct bus *bus)
+{
+	natsConnection_Destroy(bus->connection);
+	natsOptions_Destroy(bus->nats_options);
+	call_table_free(&bus->calls);
+	options_clear(&bus->options);
+	(void)pthread_cond_destroy(&bus->changed);
+	(void)pthread_mutex_destroy(&bus->mutex);
+	free(bus);
+}
+
+/* False where the connection has already ended, for a refused login, say. */
+static bool mark_open(struct bus *bus)
+{
+	(void)pthread_mutex_lock(&bus->mutex);
+	bus->is_open = !bus->is_ended;
+	(void)pthread_mutex_unlock(&bus->mutex);
+	return bus->is_open;
+}
+
+static bool start(struct bus *bus, struct err *e)
+{
+	char subject[BUS_SUBJECT_MAX];
+	const char *text = NULL;
+
+	if (pthread_create(&bus->drainer, NULL, drainer_main, bus) != 0)
+		return err_set(e, ERR_INTERNAL, "no thread for the bus can be made");
+	bus->has_drainer = true;
+	(void)snprintf(subject, sizeof(subject), "%s.c.*", bus->inbox);
+	if (bus_subscribe(bus, subject, NULL, 0, call_table_deliver, bus, &bus->inbox_sub, e) && mark_open(bus))
+		return true;
+	return bus_fail(natsConnection_GetLastError(bus->connection, &text), "connecting to NATS", e);
+}
+
+bool bus_open(const struct bus_options *options, struct bus **ret_bus, struct err *e)
+{
+	struct bus *bus = xcalloc(1, sizeof(*bus));
+
+	(void)pthread_mutex_init(&bus->mutex, NULL);
+	(void)pthread_cond_init(&bus->changed, NULL);
+	options_copy(&bus->options, options);
+	bus->calls = call_table_new();
+	make_inbox(bus);
+	if (!make_nats_options(bus, e) || !connect_now(bus, e)) {
+		bus_free(bus);
+		return false;
+	}
+	if (!start(bus, e)) {
+		bus_close(&bus);
+		return false;
+	}
+	*ret_bus = bus;
+	return true;
+}
+
+void bus_close(struct bus **bus)
+{
+	struct bus *b = *bus;
+	struct bus_sub *sub;
+
+	*bus = NULL;
+	if (!b)
+		return;
+	(void)!bus_flush(b, CLOSE_FLUSH_MS, NULL);
+	(void)pthread_mutex_lock(&b->mutex);
+	b->is_closing = true;
+	(void)pthread_cond_broadcast(&b->changed);
+	(void)pthread_mutex_unlock(&b->mutex);
+	natsConnection_Close(b->connection);
+	if (b->has_drainer)
+		(void)pthread_join(b->drainer, NULL);
+	(void)pthread_mutex_lock(&b->mutex);
+	while (!b->is_closed)
+		(void)pthread_cond_wait(&b->changed, &b->mutex);
+	DL_FOREACH (b->subs, sub)
+		while (!sub->is_complete)
+			(void)pthread_cond_wait(&b->changed, &b->mutex);
+	(void)pthread_mutex_unlock(&b->mutex);
+	destroy_all(&b->subs);
+	destroy_all(&b->dead);
+	bus_free(b);
 }

@@ -36,13 +36,14 @@ struct bus_options {
 	bool send_asap;       /* flush each publish in the caller (latency over throughput) */
 	unsigned delivery_threads; /* of the process-wide pool, at least 1 */
 	size_t call_queue_max; /* replies that may wait in one call, in messages */
-	/* On a library thread; may be NULL. up: connected or connected again; down: lost. */
+	/* On a library thread (when bus_open connects at once: on its caller's); may be NULL. up: connected or connected again; down: lost. */
 	void (*state_changed)(void *closure, bool is_up);
 	void (*closed)(void *closure); /* the connection will not come back by itself */
 	void *closure;
 };
 
-/* Does not fail because the server is away: connects in the background. options are copied. */
+/* Does not fail because the server is away: connects in the background. options are copied. A refused login is
+ * ERR_DENIED here, or a call of closed later. */
 bool bus_open(const struct bus_options *options, struct bus **ret_bus, struct err *e) MUST_CHECK;
 /* Flushes at most 1 s, closes, waits until no handler runs. */
 void bus_close(struct bus **bus);
@@ -102,7 +103,8 @@ bool bus_stream_ensure(struct bus *bus, const struct bus_stream_config *config, 
 bool bus_consumer_ensure(struct bus *bus, const struct bus_consumer_config *config, int timeout_ms, struct err *e) MUST_CHECK;
 struct bus_consumer_info { uint64_t waiting; uint64_t in_flight; uint64_t redelivered; };
 bool bus_consumer_info(struct bus *bus, const char *stream, const char *durable, int timeout_ms, struct bus_consumer_info *ret_info, struct err *e) MUST_CHECK;
-/* Asks for up to batch events: they, and the server's statuses, come to inbox_subject (subscribed by the caller). */
+/* Asks for up to batch events: they, and the server's statuses, come to inbox_subject (subscribed by the caller).
+ * Nothing at all comes where stream or consumer do not exist: bus_consumer_info tells. */
 bool bus_pull(struct bus *bus, const char *stream, const char *durable, const char *inbox_subject, int batch, int64_t expires_ms, struct err *e) MUST_CHECK;
 /* <inbox_prefix>.<unique>.<word>: a subject for the caller's own subscription. */
 void bus_inbox_subject(struct bus *bus, const char *word, char *ret_subject, size_t size);

@@ -31,13 +31,17 @@ struct bus {
 	char inbox[160]; /* <inbox_prefix>.<unique> */
 	pthread_mutex_t mutex;
 	pthread_cond_t changed;
-	bool is_up, is_state_known, is_closing, is_closed;
-	struct bus_sub *subs; /* all that were not destroyed yet */
+	bool is_up, is_state_known;
+	bool is_open;             /* bus_open has succeeded: from here on its owner is told of the end */
+	bool is_closing;          /* bus_close has begun */
+	bool is_ended, is_closed; /* on_closed has begun, is done */
+	struct bus_sub *subs;     /* in use or being drained */
+	struct bus_sub *dead;     /* at their end, not destroyed yet */
 	struct call_table *calls;
 	struct bus_sub *inbox_sub; /* where the replies to all calls come in */
 	pthread_t drainer;
 	bool has_drainer;
-	struct drain_job *drain_first, *drain_last;
+	struct drain_job *drain_jobs;
 };
 
 /* --- bus.c --- */
@@ -57,6 +61,6 @@ void call_table_deliver(void *closure, struct bus_msg *m);
 void call_table_connection_lost(struct call_table *table);
 /* bus_call_start with a Nats-Msg-Id header where msg_id is not NULL. */
 bool call_start(struct bus *bus, const char *subject, const char *msg_id, const void *data, size_t len,
-                struct bus_call **ret_call, struct err *e) MUST_CHECK;
+		struct bus_call **ret_call, struct err *e) MUST_CHECK;
 
 #endif

@@ -663,7 +663,7 @@ static bool params_bind(struct db *db, struct err *e)
 static void pause_before_retry(unsigned attempt)
 {
 	unsigned limit_us = 4000u << attempt;
-	unsigned us = 1000 + (unsigned)(clock_now_us() * 2654435761u >> 7) % limit_us;
+	unsigned us = 1000 + (unsigned)((uint64_t)clock_now_us() * 2654435761u >> 7) % limit_us;
 	struct timespec t = {.tv_nsec = (long)us * 1000};
 
 	(void)nanosleep(&t, NULL);

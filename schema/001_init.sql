@@ -62,7 +62,7 @@ CREATE TABLE orchestrator_instances (
   -- the hot Apps that must be held; NULL for all others, so the index holds only them
   wanted_hot         TINYINT AS (IF(deleted_at IS NULL AND status = 'active' AND tier = 'hot' AND desired_state = 'loaded', 1, NULL)) PERSISTENT,
   UNIQUE KEY instances_name (org_id, living_name),
-  KEY instances_org (org_id, instance_id),
+  KEY instances_org (org_id, deleted_at, instance_id), -- the living ones, page by page
   KEY instances_wanted_hot (wanted_hot, instance_id),
   KEY instances_org_hot (org_id, wanted_hot),
   KEY instances_next_attempt (wanted_hot, next_attempt_at),

@@ -221,6 +221,16 @@ static void done_claim(struct engine *engine, void *data, bool ok, const struct 
 
 /* --- placements --- */
 
+static bool drop_surplus(struct db *db, struct step *s, struct err *e)
+{
+	bool is_dropped = false;
+
+	s->place_result = placement_drop_surplus(db, &s->who, &s->action.instance_id, &is_dropped, e);
+	if (s->place_result == PLACE_OK && !is_dropped)
+		s->place_result = PLACE_CHANGED;
+	return s->place_result != PLACE_FAIL;
+}
+
 static bool work_place(struct db *db, void *data, struct err *e)
 {
 	struct step *s = data;
@@ -237,6 +247,8 @@ static bool work_place(struct db *db, void *data, struct err *e)
 		s->place_result = placement_give_back(db, &s->who, &a->instance_id, &s->ended, e);
 		break;
 	case PA_DRAINING:
+		if (a->evict == EVICT_SURPLUS)
+			return drop_surplus(db, s, e);
 		s->place_result = placement_draining(db, &s->who, &a->instance_id, a->hand_over, &s->recovery_op, &s->ended, e);
 		break;
 	case PA_GONE:
@@ -267,7 +279,7 @@ static void count_eviction(struct engine *engine, const struct step *s)
 {
 	struct instance_delta *delta = stats_book_app(engine, &s->action.instance_id, &s->action.org_id);
 
-	if (s->action.evict == EVICT_NONE)
+	if (s->action.evict == EVICT_NONE || s->action.evict == EVICT_SURPLUS)
 		return;
 	stats_book_totals(engine)->evictions_total++;
 	delta->evicted_idle += s->action.evict == EVICT_IDLE;
@@ -279,7 +291,7 @@ static void count_eviction(struct engine *engine, const struct step *s)
 static void tell(struct engine *engine, const struct step *s)
 {
 	const struct pool_action *a = &s->action;
-	static const char *const evictions[] = {"none", "idle", "room", "quota"};
+	static const char *const evictions[] = {"none", "idle", "room", "quota", "surplus"};
 
 	switch (a->kind) {
 	case PA_READY:

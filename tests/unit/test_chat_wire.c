@@ -199,13 +199,13 @@ static void a_broken_reply_is_refused(void)
 }
 
 static CU_TestInfo cases[] = {
-	{"subjects_fit_their_sizes", subjects_fit_their_sizes},
-	{"requests_parse_back", requests_parse_back},
-	{"a_broken_request_is_refused", a_broken_request_is_refused},
-	{"a_request_that_is_too_large_for_its_arena_is_refused", a_request_that_is_too_large_for_its_arena_is_refused},
-	{"replies_are_one_line_and_a_body", replies_are_one_line_and_a_body},
-	{"replies_parse", replies_parse},
-	{"a_broken_reply_is_refused", a_broken_reply_is_refused},
+	CASE(subjects_fit_their_sizes),
+	CASE(requests_parse_back),
+	CASE(a_broken_request_is_refused),
+	CASE(a_request_that_is_too_large_for_its_arena_is_refused),
+	CASE(replies_are_one_line_and_a_body),
+	CASE(replies_parse),
+	CASE(a_broken_reply_is_refused),
 	CU_TEST_INFO_NULL,
 };
 

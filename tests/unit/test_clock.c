@@ -31,6 +31,46 @@ static void times_are_written_as_rfc_3339(void)
 	}
 }
 
+static void rfc_3339_is_read_and_nothing_else(void)
+{
+	static const struct {
+		int line;
+		const char *text;
+		int64_t unix_ms; /* -1: it is none */
+	} rows[] = {
+		{__LINE__, "1970-01-01T00:00:00Z", 0},
+		{__LINE__, "2026-01-02T03:04:05.678Z", 1767323045678},
+		{__LINE__, "2026-01-02T03:04:05.6789Z", 1767323045678},
+		{__LINE__, "2026-01-02T04:04:05.6+01:00", 1767323045600},
+		{__LINE__, "2026-01-01T21:34:05-05:30", 1767323045000},
+		{__LINE__, "2000-02-29T00:00:00.999Z", 951782400999},
+		{__LINE__, "2001-02-29T00:00:00Z", -1},
+		{__LINE__, "2001-00-01T00:00:00Z", -1},
+		{__LINE__, "2001-13-01T00:00:00Z", -1},
+		{__LINE__, "2001-01-00T00:00:00Z", -1},
+		{__LINE__, "2001-01-01T24:00:00Z", -1},
+		{__LINE__, "2001-01-01T00:60:00Z", -1},
+		{__LINE__, "2001-01-01T00:00:00", -1},
+		{__LINE__, "2001-01-01T00:00:00.Z", -1},
+		{__LINE__, "2001-01-01T00:00:00Zx", -1},
+		{__LINE__, "2001-01-01T00:00:00+24:00", -1},
+		{__LINE__, "2001-01-01T00:00:00+01:00x", -1},
+		{__LINE__, "2001-01-01T00:00:00+0100", -1},
+		{__LINE__, "2001-01-01 00:00:00Z", -1},
+		{__LINE__, "2001-01-01", -1},
+		{__LINE__, "1969-12-31T23:59:59Z", -1},
+		{__LINE__, "1970-01-01T00:00:00+00:01", -1},
+		{__LINE__, "", -1},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		int64_t unix_ms = -1;
+		bool ok = clock_parse_rfc3339(rows[i].text, &unix_ms);
+		CHECK_ROW(&rows[i], ok == (rows[i].unix_ms >= 0));
+		CHECK_ROW(&rows[i], unix_ms == rows[i].unix_ms);
+	}
+}
+
 static void a_set_clock_stands_still_until_given_back(void)
 {
 	clock_set_for_test(5000, 1767323045678);
@@ -58,6 +98,7 @@ static void the_monotonic_clock_does_not_go_back(void)
 
 static CU_TestInfo cases[] = {
 	CASE(times_are_written_as_rfc_3339),
+	CASE(rfc_3339_is_read_and_nothing_else),
 	CASE(a_set_clock_stands_still_until_given_back),
 	CASE(the_monotonic_clock_does_not_go_back),
 	CU_TEST_INFO_NULL,

@@ -173,14 +173,14 @@ static void a_repeat_has_its_own_message_id(void)
 }
 
 static CU_TestInfo cases[] = {
-	{"subjects_name_org_and_app", subjects_name_org_and_app},
-	{"the_json_is_the_contract", the_json_is_the_contract},
-	{"what_is_encoded_parses_back", what_is_encoded_parses_back},
-	{"an_event_for_many_apps_has_null_ids", an_event_for_many_apps_has_null_ids},
-	{"a_text_cut_within_a_character_loses_it", a_text_cut_within_a_character_loses_it},
-	{"an_event_is_taken_only_whole_and_on_its_subject", an_event_is_taken_only_whole_and_on_its_subject},
-	{"too_long_is_broken_too", too_long_is_broken_too},
-	{"a_repeat_has_its_own_message_id", a_repeat_has_its_own_message_id},
+	CASE(subjects_name_org_and_app),
+	CASE(the_json_is_the_contract),
+	CASE(what_is_encoded_parses_back),
+	CASE(an_event_for_many_apps_has_null_ids),
+	CASE(a_text_cut_within_a_character_loses_it),
+	CASE(an_event_is_taken_only_whole_and_on_its_subject),
+	CASE(too_long_is_broken_too),
+	CASE(a_repeat_has_its_own_message_id),
 	CU_TEST_INFO_NULL,
 };
 

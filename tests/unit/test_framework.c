@@ -121,11 +121,11 @@ static void echo_reads_its_configuration_with_defaults(void)
 }
 
 static CU_TestInfo cases[] = {
-	{"echo_is_there_and_unknown_names_are_not", echo_is_there_and_unknown_names_are_not},
-	{"every_framework_is_whole_and_fits_its_columns", every_framework_is_whole_and_fits_its_columns},
-	{"echo_names_each_wrong_field", echo_names_each_wrong_field},
-	{"errors_beyond_the_room_are_counted", errors_beyond_the_room_are_counted},
-	{"echo_reads_its_configuration_with_defaults", echo_reads_its_configuration_with_defaults},
+	CASE(echo_is_there_and_unknown_names_are_not),
+	CASE(every_framework_is_whole_and_fits_its_columns),
+	CASE(echo_names_each_wrong_field),
+	CASE(errors_beyond_the_room_are_counted),
+	CASE(echo_reads_its_configuration_with_defaults),
 	CU_TEST_INFO_NULL,
 };
 

@@ -141,11 +141,11 @@ static void open_operations_are_those_without_an_outcome(void)
 }
 
 static CU_TestInfo cases[] = {
-	{"each_set_equals_its_columns", each_set_equals_its_columns},
-	{"every_word_parses_to_itself", every_word_parses_to_itself},
-	{"other_words_are_refused_and_leave_the_output", other_words_are_refused_and_leave_the_output},
-	{"a_value_outside_the_set_has_no_name", a_value_outside_the_set_has_no_name},
-	{"open_operations_are_those_without_an_outcome", open_operations_are_those_without_an_outcome},
+	CASE(each_set_equals_its_columns),
+	CASE(every_word_parses_to_itself),
+	CASE(other_words_are_refused_and_leave_the_output),
+	CASE(a_value_outside_the_set_has_no_name),
+	CASE(open_operations_are_those_without_an_outcome),
 	CU_TEST_INFO_NULL,
 };
 

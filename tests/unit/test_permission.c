@@ -56,10 +56,10 @@ static void permissions_have_names(void)
 }
 
 static CU_TestInfo cases[] = {
-	{"each_role_may_what_its_row_says", each_role_may_what_its_row_says},
-	{"what_is_not_known_may_nothing", what_is_not_known_may_nothing},
-	{"nobody_grants_above_the_own_role", nobody_grants_above_the_own_role},
-	{"permissions_have_names", permissions_have_names},
+	CASE(each_role_may_what_its_row_says),
+	CASE(what_is_not_known_may_nothing),
+	CASE(nobody_grants_above_the_own_role),
+	CASE(permissions_have_names),
 	CU_TEST_INFO_NULL,
 };
 

@@ -105,11 +105,10 @@ static void every_error_has_one_answer(void)
 }
 
 static CU_TestInfo cases[] = {
-	{"every_code_has_its_promised_status", every_code_has_its_promised_status},
-	{"every_problem_has_a_code_that_fits_the_audit_log", every_problem_has_a_code_that_fits_the_audit_log},
-	{"an_unknown_code_is_refused_and_an_unknown_problem_is_internal",
-	 an_unknown_code_is_refused_and_an_unknown_problem_is_internal},
-	{"every_error_has_one_answer", every_error_has_one_answer},
+	CASE(every_code_has_its_promised_status),
+	CASE(every_problem_has_a_code_that_fits_the_audit_log),
+	CASE(an_unknown_code_is_refused_and_an_unknown_problem_is_internal),
+	CASE(every_error_has_one_answer),
 	CU_TEST_INFO_NULL,
 };
 

@@ -66,7 +66,8 @@ enum pool_action_kind {
 	PA_REMOVED      /* the App is no longer here and its slot was in use: free `slot` (app is NULL) */
 };
 
-enum pool_evict { EVICT_NONE, EVICT_IDLE, EVICT_ROOM, EVICT_QUOTA };
+/* EVICT_SURPLUS: placement_drop_surplus instead of placement_draining; POOL_CHANGED where it is none after all. */
+enum pool_evict { EVICT_NONE, EVICT_IDLE, EVICT_ROOM, EVICT_QUOTA, EVICT_SURPLUS };
 
 struct pool_action {
 	enum pool_action_kind kind;

@@ -148,6 +148,7 @@ void step_advance(struct pool *pool, struct pool_app *app, int64_t now_ms);
 void step_bring_up(struct pool *pool, struct pool_app *app, unsigned how, enum tier tier, int64_t now_ms);
 void step_due(struct pool *pool, struct pool_app *app, int64_t now_ms);
 void step_lose(struct pool *pool, struct pool_app *app, int64_t now_ms);
+void step_drop_surplus(struct pool *pool, struct pool_app *app);
 void step_grant_slots(struct pool *pool);
 
 #endif

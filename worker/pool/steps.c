@@ -225,6 +225,11 @@ static void evict(struct pool *pool, struct pool_app *app, enum pool_evict why)
 	begin(pool, app, STEP_DRAINING);
 }
 
+void step_drop_surplus(struct pool *pool, struct pool_app *app)
+{
+	evict(pool, app, EVICT_SURPLUS);
+}
+
 static void leave(struct pool *pool, struct pool_app *app)
 {
 	app->evict = EVICT_NONE;
@@ -665,9 +670,14 @@ static void failed_done(struct pool *pool, struct pool_app *app, int64_t now_ms)
 	end_bring_up(pool, app, now_ms);
 }
 
-static void draining_done(struct pool *pool, struct pool_app *app, int64_t now_ms)
+static void draining_done(struct pool *pool, struct pool_app *app, enum pool_done done, int64_t now_ms)
 {
-	if (app->evict != EVICT_NONE && app->turns > 0 && !pool->is_stopping) {
+	if (done == POOL_CHANGED && app->evict == EVICT_SURPLUS) {
+		app->step = STEP_NONE; /* another one went first: it stays */
+		step_advance(pool, app, now_ms);
+		return;
+	}
+	if (app->evict != EVICT_NONE && app->evict != EVICT_SURPLUS && app->turns > 0 && !pool->is_stopping) {
 		/* Revived: a turn came while the eviction was being recorded. */
 		resume_waiter(pool, app, now_ms);
 		app->generation = app->cur->generation;
@@ -715,7 +725,7 @@ void pool_recorded(struct pool *pool, struct pool_app *app, enum pool_done done,
 		end_bring_up(pool, app, now_ms);
 		break;
 	case STEP_DRAINING:
-		draining_done(pool, app, now_ms);
+		draining_done(pool, app, done, now_ms);
 		break;
 	case STEP_GONE:
 		gone_done(pool, app, now_ms);

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One App's copies. Sessions are READ COMMITTED: a plain read inside the
+ * transaction sees all that was committed before that statement began, and since every
+ * writer of placements and operations of an App holds its row lock, what
+ * copies_read finds cannot change before our commit. Leases are read without a
+ * lock: one that ends meanwhile is found by recovery's next pass.
+ */
+#include "core/copies.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "core/placement.h"
+
+#define ROW_COLUMNS                                                                                                    \
+	"org_id, status = 'active' AND deleted_at IS NULL, wanted_hot IS NOT NULL, tier, desired_state, generation,"   \
+	" rebuild_generation, unload_generation, replicas, attempts,"                                                  \
+	" IF(next_attempt_at > UTC_TIMESTAMP(3), TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(3), next_attempt_at) DIV "   \
+	"1000, 0),"                                                                                                    \
+	" attempts > 0 OR failures > 0 OR next_attempt_at IS NOT NULL OR failure_reason IS NOT NULL,"                  \
+	" good_config_hash <=> config_hash, config_hash"
+
+static const char SQL_LOCK[] = "SELECT " ROW_COLUMNS " FROM orchestrator_instances WHERE instance_id = ? FOR UPDATE";
+static const char SQL_LOCK_SKIP[] =
+	"SELECT " ROW_COLUMNS " FROM orchestrator_instances WHERE instance_id = ? FOR UPDATE SKIP LOCKED";
+
+enum {
+	ROW_ORG_ID,
+	ROW_IS_ACTIVE,
+	ROW_IS_WANTED_HOT,
+	ROW_TIER,
+	ROW_DESIRED_STATE,
+	ROW_GENERATION,
+	ROW_REBUILD,
+	ROW_UNLOAD,
+	ROW_REPLICAS,
+	ROW_ATTEMPTS,
+	ROW_RETRY_IN_MS,
+	ROW_HAS_TROUBLE,
+	ROW_IS_GOOD,
+	ROW_HASH
+};
+
+/* One row for each placement, at least one. me: the asking worker's row; w: the placement's, where its incarnation
+ * stands. */
+static const char SQL_COPIES[] =
+	"SELECT o.status = 'active', o.quota_hot, o.quota_demand,"
+	" IF(? <= 1, 1, (SELECT COUNT(*) FROM workers WHERE lease_until > UTC_TIMESTAMP(3) AND state = 'active')),"
+	" EXISTS (SELECT 1 FROM operations op WHERE op.instance_id = ? AND op.is_open = 1 AND op.action <> 'unload'),"
+	" me.worker_id IS NOT NULL, me.lease_until > UTC_TIMESTAMP(3), me.state = 'leaving',"
+	" p.state, p.generation, p.build_generation,"
+	" p.worker_id = me.worker_id AND p.incarnation = me.incarnation,"
+	" w.lease_until > UTC_TIMESTAMP(3), w.state = 'leaving', p.reason <=> 'running_previous_version'"
+	" FROM organizations o"
+	" LEFT JOIN workers me ON me.worker_id = ? AND me.incarnation = ?"
+	" LEFT JOIN placements p ON p.instance_id = ?"
+	" LEFT JOIN workers w ON w.worker_id = p.worker_id AND w.incarnation = p.incarnation"
+	" WHERE o.org_id = ?";
+
+enum {
+	COPY_ORG_ACTIVE,
+	COPY_QUOTA_HOT,
+	COPY_QUOTA_DEMAND,
+	COPY_LIVE_WORKERS,
+	COPY_HAS_OPEN_LOAD,
+	COPY_IS_REGISTERED,
+	COPY_IS_LEASE_VALID,
+	COPY_IS_LEAVING,
+	COPY_STATE,
+	COPY_GENERATION,
+	COPY_BUILD,
+	COPY_IS_OWN,
+	COPY_LEASE_VALID,
+	COPY_WORKER_LEAVING,
+	COPY_IS_FALLBACK
+};
+
+static const char SQL_POISON[] =
+	"UPDATE orchestrator_instances SET failure_reason = 'poison', next_attempt_at = NULL WHERE instance_id = ?";
+
+static bool row_from_columns(struct db *db, struct copies *c, struct err *e)
+{
+	if (!tier_parse(db_col_str(db, ROW_TIER), &c->tier) ||
+	    !desired_parse(db_col_str(db, ROW_DESIRED_STATE), &c->desired_state))
+		return err_set(e, ERR_INTERNAL, "instance %s: an unknown tier or desired state", c->instance_id.text);
+	c->org_id = db_col_id(db, ROW_ORG_ID);
+	c->is_app_active = db_col_i64(db, ROW_IS_ACTIVE) != 0;
+	c->is_wanted_hot = db_col_i64(db, ROW_IS_WANTED_HOT) != 0;
+	c->generation = db_col_u64(db, ROW_GENERATION);
+	c->rebuild_generation = db_col_u64(db, ROW_REBUILD);
+	c->unload_generation = db_col_u64(db, ROW_UNLOAD);
+	c->replicas = (uint32_t)db_col_u64(db, ROW_REPLICAS);
+	c->attempts = (uint32_t)db_col_u64(db, ROW_ATTEMPTS);
+	c->retry_in_ms = db_col_i64(db, ROW_RETRY_IN_MS);
+	c->has_trouble = db_col_i64(db, ROW_HAS_TROUBLE) != 0;
+	c->is_good = db_col_i64(db, ROW_IS_GOOD) != 0;
+	(void)snprintf(c->hash, sizeof(c->hash), "%s", db_col_str(db, ROW_HASH));
+	return true;
+}
+
+enum db_result copies_lock(struct db *db, const struct id *instance_id, bool skip_locked, struct copies *ret_copies,
+			   struct err *e)
+{
+	struct copies c = {.instance_id = *instance_id};
+	enum db_result result;
+
+	db_use(db, skip_locked ? SQL_LOCK_SKIP : SQL_LOCK);
+	db_bind_id(db, instance_id);
+	result = db_step(db, e);
+	if (result == DB_ROW && !row_from_columns(db, &c, e))
+		result = DB_FAIL;
+	if (result == DB_ROW)
+		*ret_copies = c;
+	db_done(db);
+	return result;
+}
+
+static void surroundings_from_columns(struct db *db, struct copies *c)
+{
+	c->is_active = c->is_app_active && db_col_i64(db, COPY_ORG_ACTIVE) != 0;
+	c->quota_hot = (uint32_t)db_col_u64(db, COPY_QUOTA_HOT);
+	c->quota_demand = (uint32_t)db_col_u64(db, COPY_QUOTA_DEMAND);
+	c->live_workers = (unsigned)db_col_u64(db, COPY_LIVE_WORKERS);
+	c->has_open_load = db_col_i64(db, COPY_HAS_OPEN_LOAD) != 0;
+	c->is_registered = db_col_i64(db, COPY_IS_REGISTERED) != 0;
+	c->is_lease_valid = db_col_i64(db, COPY_IS_LEASE_VALID) != 0;
+	c->is_leaving = db_col_i64(db, COPY_IS_LEAVING) != 0;
+}
+
+static void count_placement(struct db *db, struct copies *c, enum place_state state)
+{
+	uint64_t generation = db_col_u64(db, COPY_GENERATION);
+	bool is_build = !db_col_is_null(db, COPY_BUILD) && db_col_u64(db, COPY_BUILD) == c->generation;
+	bool is_valid = db_col_i64(db, COPY_LEASE_VALID) != 0; /* false too where the incarnation stands no more */
+	bool is_live = is_valid && db_col_i64(db, COPY_WORKER_LEAVING) == 0 &&
+		       (state == PLACE_LOADING || state == PLACE_READY);
+
+	c->builds += is_valid && is_build;
+	c->is_busy |=
+		state == PLACE_DRAINING || (is_valid && (state == PLACE_LOADING || !db_col_is_null(db, COPY_BUILD)));
+	if (db_col_i64(db, COPY_IS_OWN) != 0) {
+		c->has_own = true;
+		c->own_state = state;
+		c->own_generation = generation;
+		c->is_own_build = is_build;
+	} else if (is_live) {
+		c->live++;
+		c->ready += state == PLACE_READY;
+		c->behind += generation != c->generation || db_col_i64(db, COPY_IS_FALLBACK) != 0;
+	}
+}
+
+bool copies_read(struct db *db, const struct worker_identity *who, struct copies *c, struct err *e)
+{
+	enum db_result result;
+
+	db_use(db, SQL_COPIES);
+	db_bind_u64(db, c->replicas);
+	db_bind_id(db, &c->instance_id);
+	db_bind_str(db, who ? who->worker_id : NULL);
+	db_bind_id(db, who ? &who->incarnation : NULL);
+	db_bind_id(db, &c->instance_id);
+	db_bind_id(db, &c->org_id);
+	while ((result = db_step(db, e)) == DB_ROW) {
+		enum place_state state;
+
+		surroundings_from_columns(db, c);
+		if (db_col_is_null(db, COPY_STATE))
+			continue;
+		if (!place_state_parse(db_col_str(db, COPY_STATE), &state)) {
+			db_done(db);
+			return err_set(e, ERR_INTERNAL, "instance %s: an unknown state of a placement",
+				       c->instance_id.text);
+		}
+		count_placement(db, c, state);
+	}
+	return result == DB_DONE;
+}
+
+unsigned copies_wanted(const struct copies *c)
+{
+	unsigned wanted = c->replicas < c->live_workers ? c->replicas : c->live_workers;
+
+	return wanted > 0 ? wanted : 1;
+}
+
+unsigned copies_dead_attempts(const struct copies *c)
+{
+	return c->attempts > c->builds ? c->attempts - c->builds : 0;
+}
+
+bool copies_need_recovery(const struct copies *c)
+{
+	return c->is_active && c->is_wanted_hot && !c->has_open_load && c->retry_in_ms <= 0 &&
+	       copies_dead_attempts(c) < PLACE_ATTEMPTS_MAX && c->live < copies_wanted(c);
+}
+
+bool copies_recover(struct db *db, const struct copies *c, struct operation *ret_op, struct err *e)
+{
+	struct operation op = {
+		.operation_id = id_new(),
+		.instance_id = c->instance_id,
+		.org_id = c->org_id,
+		.action = ACTION_LOAD,
+		.tier = c->tier,
+		.generation = c->generation,
+		.state = OP_ACCEPTED,
+		.source = SOURCE_RECOVERY,
+		.drain_s = -1,
+	};
+
+	if (!operation_insert(db, &op, e))
+		return false;
+	*ret_op = op;
+	return true;
+}
+
+bool copies_poison(struct db *db, const struct copies *c, const char *worker_id, unsigned *ret_ended, struct err *e)
+{
+	db_use(db, SQL_POISON);
+	db_bind_id(db, &c->instance_id);
+	return db_exec(db, e) && operation_fail(db, &c->instance_id, c->generation, "poison", worker_id, ret_ended, e);
+}

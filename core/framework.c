@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The table of frameworks and the checks of their configurations. A check looks
+ * at each field it knows; fields it does not know are kept and ignored, so that
+ * a newer client can talk to an older Hearth. To add a framework: a check, a
+ * list of modes and a row here, a reader of its configuration for the worker,
+ * and its file in worker/framework/.
+ */
+#include "core/framework.h"
+
+#include <stdint.h>
+#include <string.h>
+
+#include "lib/json.h"
+#include "lib/macros.h"
+
+#define ECHO_PREFIX_MAX 16384
+#define ECHO_WORD_DELAY_MAX 60000
+#define ECHO_BUILD_DELAY_MAX 600000
+#define ECHO_BUILD_FAIL_MAX 255
+
+/* Errors beyond max are counted, not kept. */
+struct error_list {
+	struct field_error *errors;
+	size_t max, count;
+};
+
+static void add_error(struct error_list *list, const char *field, const char *reason)
+{
+	if (list->count < list->max)
+		list->errors[list->count] = (struct field_error){field, reason};
+	list->count++;
+}
+
+static bool is_string_of(const struct jval *v, size_t min, size_t max)
+{
+	size_t len;
+
+	return jval_string(v, &len) && len >= min && len <= max;
+}
+
+static bool is_int_from_0_to(const struct jval *v, int64_t max)
+{
+	return jval_type(v) == JVAL_INT && jval_int(v) >= 0 && jval_int(v) <= max;
+}
+
+static size_t echo_check(const struct jval *config, struct field_error *errors, size_t max)
+{
+	struct error_list list = {errors, max, 0};
+	const struct jval *fail = jval_get(config, "build_fail");
+
+	if (jval_has(config, "prefix") && !is_string_of(jval_get(config, "prefix"), 0, ECHO_PREFIX_MAX))
+		add_error(&list, "config.prefix", "must be a string of at most 16384 bytes");
+	if (jval_has(config, "word_delay_ms") &&
+	    !is_int_from_0_to(jval_get(config, "word_delay_ms"), ECHO_WORD_DELAY_MAX))
+		add_error(&list, "config.word_delay_ms", "must be an integer from 0 to 60000");
+	if (jval_has(config, "build_delay_ms") &&
+	    !is_int_from_0_to(jval_get(config, "build_delay_ms"), ECHO_BUILD_DELAY_MAX))
+		add_error(&list, "config.build_delay_ms", "must be an integer from 0 to 600000");
+	if (jval_type(fail) != JVAL_NULL && !is_string_of(fail, 1, ECHO_BUILD_FAIL_MAX))
+		add_error(&list, "config.build_fail", "must be null or a string of 1 to 255 bytes");
+	return list.count;
+}
+
+void echo_config_read(const struct jval *config, struct echo_config *ret_config)
+{
+	const char *prefix = jval_string(jval_get(config, "prefix"), NULL);
+
+	*ret_config = (struct echo_config){
+		.prefix = prefix ? prefix : "",
+		.word_delay_ms = (int)jval_int(jval_get(config, "word_delay_ms")),
+		.build_delay_ms = (int)jval_int(jval_get(config, "build_delay_ms")),
+		.build_fail = jval_string(jval_get(config, "build_fail"), NULL),
+	};
+}
+
+static const char *const single_only[] = {"single", NULL};
+
+static const struct framework frameworks[] = {
+	{.name = FRAMEWORK_DEFAULT, .modes = single_only, .check = echo_check},
+};
+
+const struct framework *framework_find(const char *name)
+{
+	for (size_t i = 0; name && i < ARRAY_LEN(frameworks); i++)
+		if (strcmp(frameworks[i].name, name) == 0)
+			return &frameworks[i];
+	return NULL;
+}
+
+const struct framework *framework_at(size_t i)
+{
+	return i < ARRAY_LEN(frameworks) ? &frameworks[i] : NULL;
+}
+
+bool framework_has_mode(const struct framework *f, const char *mode)
+{
+	for (size_t i = 0; mode && f->modes[i]; i++)
+		if (strcmp(f->modes[i], mode) == 0)
+			return true;
+	return false;
+}

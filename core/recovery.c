@@ -1,0 +1,499 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Recovery. Every step first finds candidates with a plain read by an index, then takes their
+ * rows one by one, CHUNK of them in one transaction, and decides each under its lock. A row that
+ * somebody else holds is skipped: it is being dealt with, and the next pass comes soon.
+ *
+ * Declaring a worker dead is giving its workers row another incarnation while
+ * its lease has run out: from that statement on its writes find no row, and its
+ * placements belong to no incarnation, which is what the reaping looks for. A placement that such
+ * a worker still commits at that moment is found by the next pass.
+ */
+#include "core/recovery.h"
+
+#include <stdio.h>
+
+#include "core/copies.h"
+#include "core/placement.h"
+#include "core/sql.h"
+#include "lib/arena.h"
+#include "lib/db.h"
+
+#define CHUNK 50          /* Apps in one transaction: short for those who wait for one of the rows */
+#define DEAD_BATCH 32     /* incarnations looked at in one pass */
+#define PRUNE_BATCH 5000  /* rows of worker_stats removed in one pass */
+#define MEMORY_MAX 262144 /* texts of the operations of one chunk */
+
+static const char SQL_EXPIRED[] =
+	"SELECT w.worker_id, w.incarnation FROM workers w WHERE w.lease_until <= UTC_TIMESTAMP(3) AND EXISTS"
+	" (SELECT 1 FROM placements p WHERE p.worker_id = w.worker_id AND p.incarnation = w.incarnation) LIMIT ?";
+/* The lease is read again here, under the row's lock. */
+static const char SQL_DECLARE_DEAD[] = "UPDATE workers SET incarnation = ? WHERE worker_id = ? AND incarnation = ? AND "
+				       "lease_until <= UTC_TIMESTAMP(3)";
+static const char SQL_DEAD[] =
+	"SELECT g.worker_id, g.incarnation FROM (SELECT DISTINCT worker_id, incarnation FROM placements) g"
+	" LEFT JOIN workers w ON w.worker_id = g.worker_id AND w.incarnation = g.incarnation"
+	" WHERE w.worker_id IS NULL LIMIT ?";
+static const char SQL_DEAD_OF_WORKER[] =
+	"SELECT DISTINCT worker_id, incarnation FROM placements WHERE worker_id = ? AND incarnation <> ? LIMIT ?";
+static const char SQL_PLACED[] =
+	"SELECT instance_id FROM placements WHERE worker_id = ? AND incarnation = ? ORDER BY instance_id LIMIT ?";
+static const char SQL_REMOVE_PLACEMENT[] =
+	"DELETE FROM placements WHERE instance_id = ? AND worker_id = ? AND incarnation = ?";
+static const char SQL_PUBLISH_NOW[] = "UPDATE operations SET next_publish_at = UTC_TIMESTAMP(3)"
+				      " WHERE instance_id = ? AND is_open = 1 AND next_publish_at > UTC_TIMESTAMP(3)";
+
+static const char SQL_BACKOFF_OVER[] =
+	"SELECT instance_id FROM orchestrator_instances WHERE wanted_hot = 1 AND next_attempt_at <= UTC_TIMESTAMP(3)"
+	" ORDER BY next_attempt_at LIMIT ?";
+static const char SQL_CLEAR_BACKOFF[] =
+	"UPDATE orchestrator_instances SET next_attempt_at = NULL WHERE instance_id = ?";
+/* Rather too many than too few: the decision is made under the lock. */
+static const char SQL_SWEEP[] =
+	"SELECT i.instance_id,"
+	" (SELECT COUNT(*) FROM placements p JOIN workers w ON w.worker_id = p.worker_id"
+	" WHERE p.instance_id = i.instance_id AND " SQL_IS_LIVE ") < i.replicas"
+	" AND NOT EXISTS (SELECT 1 FROM operations op"
+	" WHERE op.instance_id = i.instance_id AND op.is_open = 1 AND op.action <> 'unload')"
+	" FROM orchestrator_instances i WHERE i.wanted_hot = 1 AND i.instance_id > ? ORDER BY i.instance_id LIMIT ?";
+enum { SWEEP_INSTANCE_ID, SWEEP_IS_SHORT };
+
+static const char SQL_TO_PUBLISH[] =
+	"SELECT op.instance_id, op.operation_id FROM operations op"
+	" WHERE op.is_open = 1 AND op.next_publish_at <= UTC_TIMESTAMP(3) AND NOT EXISTS"
+	" (SELECT 1 FROM placements p"
+	" LEFT JOIN workers w ON w.worker_id = p.worker_id AND w.incarnation = p.incarnation"
+	" AND w.lease_until > UTC_TIMESTAMP(3)"
+	" WHERE p.instance_id = op.instance_id AND (p.state = 'draining' OR"
+	" (w.worker_id IS NOT NULL AND (p.state = 'loading' OR p.build_generation IS NOT NULL))))"
+	" ORDER BY op.next_publish_at LIMIT ?";
+/* The first time again after 10 s, then twice as long each time. Assignments run from left to right. */
+static const char SQL_PUBLISHED[] =
+	"UPDATE operations SET publish_count = publish_count + 1,"
+	" next_publish_at = UTC_TIMESTAMP(3) + INTERVAL LEAST(300, 5 << LEAST(publish_count, 6)) SECOND"
+	" WHERE operation_id = ? AND is_open = 1";
+static const char SQL_PUBLISH_LATER[] =
+	"UPDATE operations SET next_publish_at = UTC_TIMESTAMP(3) + INTERVAL ? * 1000 MICROSECOND"
+	" WHERE operation_id = ? AND is_open = 1";
+static const char SQL_OPERATION[] =
+	"SELECT " OPERATION_COLUMNS ", op.publish_count FROM operations op WHERE op.operation_id = ?";
+enum { OPERATION_PUBLISH_COUNT = OPERATION_COLUMN_COUNT };
+
+static const char SQL_PRUNE_STATS[] =
+	"DELETE FROM worker_stats WHERE flushed_at < UTC_TIMESTAMP(3) - INTERVAL ? HOUR LIMIT ?";
+static const char SQL_OLD_WORKERS[] =
+	"SELECT worker_id, incarnation FROM workers WHERE lease_until < UTC_TIMESTAMP(3) - INTERVAL 1 DAY LIMIT ?";
+static const char SQL_PRUNE_WORKER[] = "DELETE FROM workers WHERE worker_id = ? AND incarnation = ? AND lease_until < "
+				       "UTC_TIMESTAMP(3) - INTERVAL 1 DAY";
+
+/* --- one App --- */
+
+enum step { STEP_REAP, STEP_RETRY, STEP_SWEEP };
+
+struct incarnation {
+	char worker_id[WORKER_ID_MAX + 1];
+	struct id id;
+};
+
+struct chunk {
+	enum step step;
+	const struct incarnation *dead; /* STEP_REAP */
+	const struct id *ids;
+	unsigned count;
+	struct recovered done[CHUNK];
+	unsigned done_count;
+};
+
+static bool write_row(struct db *db, const char *sql, const struct id *id, struct err *e)
+{
+	db_use(db, sql);
+	db_bind_id(db, id);
+	return db_exec(db, e);
+}
+
+static bool remove_placement(struct db *db, const struct incarnation *dead, const struct id *instance_id, struct err *e)
+{
+	db_use(db, SQL_REMOVE_PLACEMENT);
+	db_bind_id(db, instance_id);
+	db_bind_str(db, dead->worker_id);
+	db_bind_id(db, &dead->id);
+	return db_exec(db, e);
+}
+
+static bool is_poisoned(const struct copies *c)
+{
+	return copies_dead_attempts(c) >= PLACE_ATTEMPTS_MAX && c->live == 0;
+}
+
+/* Ends what is fulfilled and what can never be; *ret_ended counts both. */
+static bool end_operations(struct db *db, const struct copies *c, bool is_poison, unsigned *ret_ended, struct err *e)
+{
+	unsigned settled = 0;
+	unsigned failed = 0;
+
+	if (!operation_settle(db, &c->instance_id, NULL, &settled, e))
+		return false;
+	if (is_poison && !copies_poison(db, c, NULL, &failed, e))
+		return false;
+	*ret_ended = settled + failed;
+	return true;
+}
+
+/* What the step changes before the App is looked at. */
+static bool prepare(struct db *db, const struct chunk *chunk, const struct id *instance_id, struct err *e)
+{
+	switch (chunk->step) {
+	case STEP_REAP:
+		return remove_placement(db, chunk->dead, instance_id, e);
+	case STEP_RETRY:
+		return write_row(db, SQL_CLEAR_BACKOFF, instance_id, e);
+	case STEP_SWEEP:
+		break;
+	}
+	return true;
+}
+
+static bool recover_app(struct db *db, struct chunk *chunk, const struct id *instance_id, struct err *e)
+{
+	struct recovered r = {.instance_id = *instance_id};
+	struct copies c;
+
+	switch (copies_lock(db, instance_id, true, &c, e)) {
+	case DB_ROW:
+		break;
+	case DB_DONE:
+		return true; /* somebody else holds it */
+	case DB_FAIL:
+		return false;
+	}
+	if (!prepare(db, chunk, instance_id, e) || !copies_read(db, NULL, &c, e))
+		return false;
+	r.org_id = c.org_id;
+	bool is_poison = is_poisoned(&c) && (chunk->step == STEP_REAP || c.has_open_load);
+	if (!end_operations(db, &c, is_poison, &r.ended, e))
+		return false;
+	if (copies_need_recovery(&c) && !copies_recover(db, &c, &r.op, e))
+		return false;
+	if (c.has_open_load && chunk->step != STEP_SWEEP && !write_row(db, SQL_PUBLISH_NOW, instance_id, e))
+		return false;
+	chunk->done[chunk->done_count++] = r;
+	return true;
+}
+
+static bool chunk_body(struct db *db, void *closure, struct err *e)
+{
+	struct chunk *chunk = closure;
+
+	chunk->done_count = 0;
+	for (unsigned i = 0; i < chunk->count; i++)
+		if (!recover_app(db, chunk, &chunk->ids[i], e))
+			return false;
+	return true;
+}
+
+static bool recover_apps(struct db *db, enum step step, const struct incarnation *dead, const struct id *ids,
+			 unsigned count, recovered_fn fn, void *closure, struct err *e)
+{
+	for (unsigned at = 0; at < count; at += CHUNK) {
+		struct chunk chunk = {.step = step, .dead = dead, .ids = ids + at};
+
+		chunk.count = count - at < CHUNK ? count - at : CHUNK;
+		if (!db_transaction(db, chunk_body, &chunk, e))
+			return false;
+		for (unsigned i = 0; i < chunk.done_count; i++)
+			fn(closure, &chunk.done[i]);
+	}
+	return true;
+}
+
+/* Reads the ids in the first column of the statement that is bound. */
+static bool read_ids(struct db *db, struct id *ret_ids, unsigned max, unsigned *ret_count, struct err *e)
+{
+	enum db_result result = DB_DONE;
+	unsigned count = 0;
+
+	while (count < max && (result = db_step(db, e)) == DB_ROW)
+		ret_ids[count++] = db_col_id(db, 0);
+	db_done(db);
+	*ret_count = count;
+	return result != DB_FAIL;
+}
+
+/* --- reaping --- */
+
+/* Reads worker_id and incarnation from the statement that is bound. */
+static bool read_incarnations(struct db *db, struct incarnation *ret_found, unsigned max, unsigned *ret_count,
+			      struct err *e)
+{
+	enum db_result result = DB_DONE;
+	unsigned count = 0;
+
+	while (count < max && (result = db_step(db, e)) == DB_ROW) {
+		struct incarnation *f = &ret_found[count++];
+
+		(void)snprintf(f->worker_id, sizeof(f->worker_id), "%s", db_col_str(db, 0));
+		f->id = db_col_id(db, 1);
+	}
+	db_done(db);
+	*ret_count = count;
+	return result != DB_FAIL;
+}
+
+static bool declare_dead(struct db *db, struct err *e)
+{
+	struct incarnation expired[DEAD_BATCH];
+	unsigned count;
+
+	db_use(db, SQL_EXPIRED);
+	db_bind_u64(db, DEAD_BATCH);
+	if (!read_incarnations(db, expired, DEAD_BATCH, &count, e))
+		return false;
+	for (unsigned i = 0; i < count; i++) {
+		struct id nobody = id_new();
+
+		db_use(db, SQL_DECLARE_DEAD);
+		db_bind_id(db, &nobody);
+		db_bind_str(db, expired[i].worker_id);
+		db_bind_id(db, &expired[i].id);
+		if (!db_exec(db, e))
+			return false;
+	}
+	return true;
+}
+
+static bool find_dead(struct db *db, const char *only_worker, const struct id *incarnation,
+		      struct incarnation ret_dead[DEAD_BATCH], unsigned *ret_count, struct err *e)
+{
+	if (only_worker) {
+		db_use(db, SQL_DEAD_OF_WORKER);
+		db_bind_str(db, only_worker);
+		db_bind_id(db, incarnation);
+	} else {
+		if (!declare_dead(db, e))
+			return false;
+		db_use(db, SQL_DEAD);
+	}
+	db_bind_u64(db, DEAD_BATCH);
+	return read_incarnations(db, ret_dead, DEAD_BATCH, ret_count, e);
+}
+
+bool recovery_reap(struct db *db, const char *only_worker, const struct id *incarnation, recovered_fn fn, void *closure,
+		   bool *ret_more, struct err *e)
+{
+	struct incarnation dead[DEAD_BATCH];
+	struct id ids[RECOVERY_BATCH];
+	unsigned room = RECOVERY_BATCH;
+	unsigned dead_count;
+
+	if (!find_dead(db, only_worker, incarnation, dead, &dead_count, e))
+		return false;
+	for (unsigned i = 0; i < dead_count && room > 0; i++) {
+		unsigned count;
+
+		db_use(db, SQL_PLACED);
+		db_bind_str(db, dead[i].worker_id);
+		db_bind_id(db, &dead[i].id);
+		db_bind_u64(db, room);
+		if (!read_ids(db, ids, room, &count, e) ||
+		    !recover_apps(db, STEP_REAP, &dead[i], ids, count, fn, closure, e))
+			return false;
+		room -= count;
+	}
+	*ret_more = room == 0 || dead_count == DEAD_BATCH;
+	return true;
+}
+
+/* --- hot Apps that lack copies --- */
+
+bool recovery_retry(struct db *db, recovered_fn fn, void *closure, bool *ret_more, struct err *e)
+{
+	struct id ids[RECOVERY_BATCH];
+	unsigned count;
+
+	db_use(db, SQL_BACKOFF_OVER);
+	db_bind_u64(db, RECOVERY_BATCH);
+	if (!read_ids(db, ids, RECOVERY_BATCH, &count, e) ||
+	    !recover_apps(db, STEP_RETRY, NULL, ids, count, fn, closure, e))
+		return false;
+	*ret_more = count == RECOVERY_BATCH;
+	return true;
+}
+
+/* The ids among the next RECOVERY_BATCH wanted hot Apps that seem to lack copies. */
+static bool sweep_read(struct db *db, struct id *cursor, struct id ret_ids[RECOVERY_BATCH], unsigned *ret_count,
+		       struct err *e)
+{
+	enum db_result result;
+	struct id last = {""};
+	unsigned seen = 0;
+	unsigned count = 0;
+
+	db_use(db, SQL_SWEEP);
+	sql_bind_after(db, cursor, SQL_ID_FIRST);
+	db_bind_u64(db, RECOVERY_BATCH);
+	while ((result = db_step(db, e)) == DB_ROW) {
+		last = db_col_id(db, SWEEP_INSTANCE_ID);
+		seen++;
+		if (db_col_i64(db, SWEEP_IS_SHORT))
+			ret_ids[count++] = last;
+	}
+	if (result == DB_FAIL)
+		return false;
+	*cursor = seen == RECOVERY_BATCH ? last : (struct id){""};
+	*ret_count = count;
+	return true;
+}
+
+bool recovery_sweep(struct db *db, struct id *cursor, recovered_fn fn, void *closure, struct err *e)
+{
+	struct id ids[RECOVERY_BATCH];
+	unsigned count;
+
+	return sweep_read(db, cursor, ids, &count, e) && recover_apps(db, STEP_SWEEP, NULL, ids, count, fn, closure, e);
+}
+
+/* --- publishing again --- */
+
+struct due {
+	struct id instance_id, operation_id;
+};
+
+struct publishing {
+	struct arena *mem;
+	const struct due *due;
+	unsigned count;
+	struct republish done[CHUNK];
+	unsigned done_count;
+};
+
+static bool read_operation(struct db *db, struct arena *mem, const struct id *operation_id, struct republish *ret_r,
+			   struct err *e)
+{
+	db_use(db, SQL_OPERATION);
+	db_bind_id(db, operation_id);
+	switch (sql_first(db, e)) {
+	case DB_ROW:
+		operation_from_row(db, mem, 0, &ret_r->op);
+		ret_r->publish_count = (unsigned)db_col_u64(db, OPERATION_PUBLISH_COUNT);
+		return sql_mem_ok(mem, e);
+	case DB_DONE:
+		return err_set(e, ERR_MISSING, "operation %s is gone", operation_id->text);
+	case DB_FAIL:
+		break;
+	}
+	return false;
+}
+
+/* While a backoff runs there is nothing to say: it is published when that is over. */
+static bool postpone(struct db *db, const struct due *due, int64_t delay_ms, struct err *e)
+{
+	db_use(db, SQL_PUBLISH_LATER);
+	db_bind_i64(db, delay_ms);
+	db_bind_id(db, &due->operation_id);
+	return db_exec(db, e);
+}
+
+static bool publish_one(struct db *db, struct publishing *p, const struct due *due, struct err *e)
+{
+	struct republish r = {.use_loads = false};
+	struct copies c;
+
+	switch (copies_lock(db, &due->instance_id, true, &c, e)) {
+	case DB_ROW:
+		break;
+	case DB_DONE:
+		return true;
+	case DB_FAIL:
+		return false;
+	}
+	if (!copies_read(db, NULL, &c, e))
+		return false;
+	if (c.is_busy)
+		return true;
+	if (!end_operations(db, &c, is_poisoned(&c) && c.has_open_load, &r.ended, e))
+		return false;
+	bool is_later = c.retry_in_ms > 0;
+	if (!(is_later ? postpone(db, due, c.retry_in_ms, e) : write_row(db, SQL_PUBLISHED, &due->operation_id, e)) ||
+	    !read_operation(db, p->mem, &due->operation_id, &r, e))
+		return false;
+	r.use_loads = r.op.action != ACTION_UNLOAD && c.live < copies_wanted(&c);
+	if (r.ended > 0 || (op_is_open(r.op.state) && !is_later))
+		p->done[p->done_count++] = r;
+	return true;
+}
+
+static bool publish_body(struct db *db, void *closure, struct err *e)
+{
+	struct publishing *p = closure;
+
+	p->done_count = 0;
+	arena_clear(p->mem);
+	for (unsigned i = 0; i < p->count; i++)
+		if (!publish_one(db, p, &p->due[i], e))
+			return false;
+	return true;
+}
+
+static bool read_due(struct db *db, struct due *ret_due, unsigned max, unsigned *ret_count, struct err *e)
+{
+	enum db_result result = DB_DONE;
+	unsigned count = 0;
+
+	db_use(db, SQL_TO_PUBLISH);
+	db_bind_u64(db, max);
+	while (count < max && (result = db_step(db, e)) == DB_ROW) {
+		ret_due[count].instance_id = db_col_id(db, 0);
+		ret_due[count++].operation_id = db_col_id(db, 1);
+	}
+	db_done(db);
+	*ret_count = count;
+	return result != DB_FAIL;
+}
+
+bool recovery_republish(struct db *db, unsigned max, republish_fn fn, void *closure, unsigned *ret_count, struct err *e)
+{
+	struct publishing p = {.mem = arena_new(MEMORY_MAX)};
+	struct due due[RECOVERY_PUBLISH_MAX];
+	unsigned published = 0;
+	unsigned count;
+	bool ok = read_due(db, due, max < RECOVERY_PUBLISH_MAX ? max : RECOVERY_PUBLISH_MAX, &count, e);
+
+	for (unsigned at = 0; ok && at < count; at += CHUNK) {
+		p.due = due + at;
+		p.count = count - at < CHUNK ? count - at : CHUNK;
+		ok = db_transaction(db, publish_body, &p, e);
+		for (unsigned i = 0; ok && i < p.done_count; i++) {
+			published += op_is_open(p.done[i].op.state);
+			fn(closure, &p.done[i]);
+		}
+	}
+	arena_free(&p.mem);
+	*ret_count = published;
+	return ok;
+}
+
+/* --- pruning --- */
+
+bool recovery_prune(struct db *db, int history_hours, struct err *e)
+{
+	struct incarnation old[DEAD_BATCH];
+	unsigned count;
+
+	db_use(db, SQL_PRUNE_STATS);
+	db_bind_i64(db, history_hours);
+	db_bind_u64(db, PRUNE_BATCH);
+	if (!db_exec(db, e))
+		return false;
+	db_use(db, SQL_OLD_WORKERS);
+	db_bind_u64(db, DEAD_BATCH);
+	if (!read_incarnations(db, old, DEAD_BATCH, &count, e))
+		return false;
+	for (unsigned i = 0; i < count; i++) {
+		db_use(db, SQL_PRUNE_WORKER);
+		db_bind_str(db, old[i].worker_id);
+		db_bind_id(db, &old[i].id);
+		if (!db_exec(db, e))
+			return false;
+	}
+	return true;
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The small steps that every SQL module of core/ takes. Nothing here knows a
+ * table; the readers of shared rows stand in the modules that own them.
+ */
+#include "core/sql.h"
+
+#include <string.h>
+
+#include "lib/arena.h"
+
+bool sql_atomic(struct db *db, db_body body, void *closure, struct err *e)
+{
+	return db_in_transaction(db) ? body(db, closure, e) : db_transaction(db, body, closure, e);
+}
+
+void sql_bind_text(struct db *db, const char *s, size_t chars_max)
+{
+	size_t len = 0;
+
+	if (!s) {
+		db_bind_null(db);
+		return;
+	}
+	/* A byte that is not 10xxxxxx begins a character. */
+	for (size_t chars = 0; s[len] != '\0'; len++)
+		if (((unsigned char)s[len] & 0xC0) != 0x80 && ++chars > chars_max)
+			break;
+	db_bind_strn(db, s, len);
+}
+
+void sql_bind_from(struct db *db, int64_t n, int64_t least)
+{
+	if (n < least)
+		db_bind_null(db);
+	else
+		db_bind_i64(db, n);
+}
+
+void sql_bind_after(struct db *db, const struct id *after, const char *end)
+{
+	db_bind_str(db, after && id_is_set(after) ? after->text : end);
+}
+
+enum db_result sql_first(struct db *db, struct err *e)
+{
+	enum db_result result = db_step(db, e);
+
+	if (result == DB_ROW)
+		db_done(db);
+	return result;
+}
+
+const char *sql_str(struct db *db, struct arena *mem, unsigned i)
+{
+	size_t len;
+	const void *text = db_col_bytes(db, i, &len);
+
+	return text ? arena_memdup(mem, text, len) : NULL;
+}
+
+bool sql_mem_ok(const struct arena *mem, struct err *e)
+{
+	if (arena_has_failed(mem))
+		return err_set(e, ERR_LIMIT, "the rows do not fit into the memory of one request");
+	return true;
+}
+
+unsigned sql_page(unsigned limit)
+{
+	return limit < SQL_PAGE_MAX ? limit : SQL_PAGE_MAX;
+}
+
+bool sql_collect(struct db *db, struct arena *mem, sql_row_fn read, size_t row_size, unsigned limit, void **ret_rows,
+		 unsigned *ret_count, struct err *e)
+{
+	char *rows = arena_alloc(mem, sql_page(limit) * row_size);
+	enum db_result result = DB_DONE;
+	unsigned count = 0;
+
+	while (rows && count < sql_page(limit) && (result = db_step(db, e)) == DB_ROW) {
+		read(db, mem, rows + count * row_size);
+		count++;
+	}
+	db_done(db);
+	if (result == DB_FAIL || !sql_mem_ok(mem, e))
+		return false;
+	*ret_rows = rows;
+	*ret_count = count;
+	return true;
+}

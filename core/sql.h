@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the SQL of several modules of core/ shares: expressions, the columns of
+ * the rows that more than one module reads, and the small steps around a
+ * statement. Private to core/.
+ *
+ * A row reader takes the first of its columns, so that one statement may hold
+ * several rows side by side: SELECT … ORG_COLUMNS ", " INSTANCE_COLUMNS ….
+ * Whoever changes a list changes its reader's enum (org.c, instance.c, operation.c).
+ */
+#ifndef CORE_SQL_H
+#define CORE_SQL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "lib/db.h"
+#include "lib/macros.h"
+
+struct arena;
+struct instance;
+struct operation;
+struct org;
+
+/* A DATETIME(3) column as RFC 3339 text. */
+#define SQL_UTC(column) "CONCAT(REPLACE(" column ", ' ', 'T'), 'Z')"
+
+/* True for a placement p of an incarnation that is live; w is the workers row of its worker_id. */
+#define SQL_IS_LIVE                                                                                                    \
+	"w.incarnation = p.incarnation AND w.state = 'active' AND w.lease_until > UTC_TIMESTAMP(3) "                   \
+	"AND p.state IN ('loading', 'ready')"
+
+/* The first and the last of all ids, for pages that start at an end. */
+#define SQL_ID_FIRST "00000000-0000-0000-0000-000000000000"
+#define SQL_ID_LAST "ffffffff-ffff-ffff-ffff-ffffffffffff"
+
+#define SQL_PAGE_MAX 1000 /* rows of one list, whatever was asked for */
+
+#define ORG_COLUMNS                                                                                                    \
+	"o.org_id, o.name, o.status, o.quota_instances, o.quota_hot, o.quota_demand, o.ttl_seconds, " SQL_UTC(         \
+		"o.created_at") ", " SQL_UTC("o.updated_at")
+#define ORG_COLUMN_COUNT 9
+/* Reads ORG_COLUMNS from the column `first` on. */
+void org_from_row(struct db *db, struct arena *mem, unsigned first, struct org *ret_org);
+
+/* config: "i.config", or "NULL" where it is not wanted. */
+#define INSTANCE_COLUMNS(config)                                                                                       \
+	"i.instance_id, i.org_id, i.name, i.framework_type, i.mode, i.status, i.tier, i.desired_state, i.replicas, "   \
+	"i.ttl_seconds, " config ", i.config_hash, i.active_plugin_ids, i.generation, i.rebuild_generation, "          \
+	"i.unload_generation, i.deleted_at IS NOT NULL, i.failure_reason, " SQL_UTC("i.created_at") ", " SQL_UTC(      \
+		"i.updated_at")
+#define INSTANCE_COLUMN_COUNT 20
+void instance_from_row(struct db *db, struct arena *mem, unsigned first, struct instance *ret_instance);
+
+#define OPERATION_COLUMNS                                                                                              \
+	"op.operation_id, op.instance_id, op.org_id, op.action, op.tier, op.generation, op.state, op.reason, "         \
+	"op.source, op.worker_id, op.request_id, op.fresh, op.drain_s, " SQL_UTC("op.accepted_at") ", " SQL_UTC(       \
+		"op.started_at") ", " SQL_UTC("op.finished_at")
+#define OPERATION_COLUMN_COUNT 16
+void operation_from_row(struct db *db, struct arena *mem, unsigned first, struct operation *ret_op);
+
+/* Runs body in the open transaction, else in one of its own. */
+bool sql_atomic(struct db *db, db_body body, void *closure, struct err *e) MUST_CHECK;
+/* Binds at most chars_max characters, so that a text from outside always fits its column. NULL binds NULL. */
+void sql_bind_text(struct db *db, const char *s, size_t chars_max);
+/* Binds a number, NULL where it is below least. */
+void sql_bind_from(struct db *db, int64_t n, int64_t least);
+/* Binds the id a page starts behind; none: the given end. */
+void sql_bind_after(struct db *db, const struct id *after, const char *end);
+/* The only row of a statement: its columns stay readable. */
+enum db_result sql_first(struct db *db, struct err *e) MUST_CHECK;
+/* A column's text in mem, NULL where it is NULL. */
+const char *sql_str(struct db *db, struct arena *mem, unsigned i);
+/* False and ERR_LIMIT when mem ran out while rows were read. */
+bool sql_mem_ok(const struct arena *mem, struct err *e) MUST_CHECK;
+
+/* The LIMIT of a list. */
+unsigned sql_page(unsigned limit);
+/* Reads all rows of the running statement, at most limit, into an array in mem. */
+typedef void (*sql_row_fn)(struct db *db, struct arena *mem, void *ret_row);
+bool sql_collect(struct db *db, struct arena *mem, sql_row_fn read, size_t row_size, unsigned limit, void **ret_rows,
+		 unsigned *ret_count, struct err *e) MUST_CHECK;
+
+#endif
