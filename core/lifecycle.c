@@ -150,9 +150,11 @@ static bool write_accepted(struct db *db, struct accepting *a, const struct inst
 
 	(void)snprintf(detail, sizeof(detail), "operation=%s", op->operation_id.text);
 	entry.detail = detail;
-	return instance_write_wanted(db, next, e) &&
-	       (!may_supersede || operation_supersede(db, &op->instance_id, op->action, NULL, e)) &&
-	       operation_accept(db, a->mem, op, e) && audit_write(db, &entry, e);
+	if (!instance_write_wanted(db, next, e) ||
+	    (may_supersede && !operation_supersede(db, &op->instance_id, op->action, NULL, e)) ||
+	    !operation_insert(db, op, e) || !audit_write(db, &entry, e))
+		return false;
+	return op_is_open(op->state) || operation_get(db, a->mem, NULL, &a->request->operation_id, op, &a->problem, e);
 }
 
 static bool accept_body(struct db *db, void *closure, struct err *e)

@@ -21,7 +21,7 @@ struct lifecycle_request {
 };
 
 struct lifecycle_accepted {
-	struct operation op;     /* as stored; already succeeded where there was nothing to do (unload of what is not held) */
+	struct operation op;     /* already succeeded where there was nothing to do (unload of what is not held); its times only then */
 	bool use_loads;          /* publish on hearth.load (load, and reload where nothing is loaded), else hearth.change */
 	struct access access;
 };

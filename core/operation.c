@@ -22,7 +22,7 @@ static const char SQL_OPERATION_INSERT[] =
 	"worker_id, "
 	"request_id, fresh, drain_s, next_publish_at, accepted_at, finished_at) "
 	"VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(3) + INTERVAL 5 SECOND, UTC_TIMESTAMP(3), "
-	"IF(?, NULL, UTC_TIMESTAMP(3))) RETURNING " SQL_UTC("accepted_at") ", " SQL_UTC("finished_at");
+	"IF(?, NULL, UTC_TIMESTAMP(3)))";
 
 static const char SQL_OPERATION_SUPERSEDE[] =
 	"UPDATE operations SET state = 'superseded', finished_at = UTC_TIMESTAMP(3) "
@@ -141,16 +141,6 @@ bool operation_insert(struct db *db, const struct operation *op, struct err *e)
 {
 	bind_insert(db, op);
 	return db_exec(db, e);
-}
-
-bool operation_accept(struct db *db, struct arena *mem, struct operation *op, struct err *e)
-{
-	bind_insert(db, op);
-	if (sql_first(db, e) != DB_ROW)
-		return false;
-	op->accepted_at = sql_str(db, mem, 0);
-	op->finished_at = sql_str(db, mem, 1);
-	return sql_mem_ok(mem, e);
 }
 
 bool operation_supersede(struct db *db, const struct id *instance_id, enum action wanted, const struct id *except,

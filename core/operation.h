@@ -38,8 +38,6 @@ struct operation {
 
 /* Inserts it in its state (OP_ACCEPTED; OP_SUCCEEDED where there was nothing to do), next_publish_at 5 s from now. Inside the caller's transaction. */
 bool operation_insert(struct db *db, const struct operation *op, struct err *e) MUST_CHECK;
-/* The same; accepted_at and finished_at come back as stored, in mem. */
-bool operation_accept(struct db *db, struct arena *mem, struct operation *op, struct err *e) MUST_CHECK;
 /*
  * Older open operations of the App that wanted something else become superseded: a load or reload ends open unloads and an
  * unload ends open loads and reloads. Those that wanted the same stay open and end together with the new one. except may be NULL.

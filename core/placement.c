@@ -237,14 +237,12 @@ bool placement_read_batch(struct db *db, const struct id *ids, unsigned count, s
 	struct buf json;
 	bool ok = true;
 
+	if (count > PLACE_BATCH)
+		return err_set(e, ERR_LIMIT, "%u rows asked for, %d at most", count, PLACE_BATCH);
 	for (unsigned i = 0; i < count; i++)
 		ret_rows[i] = (struct app_row){.instance_id = ids[i], .ttl_seconds = -1, .drain_s = -1};
 	buf_init(&json, IDS_BYTES_MAX);
 	ids_to_json(ids, count, &json);
-	if (buf_has_failed(&json)) {
-		buf_clear(&json);
-		return err_set(e, ERR_LIMIT, "%u rows asked for, %d at most", count, PLACE_BATCH);
-	}
 	db_use(db, SQL_APPS);
 	db_bind_str(db, buf_str(&json));
 	while (ok && (result = db_step(db, e)) != DB_DONE) {

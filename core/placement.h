@@ -80,7 +80,9 @@ struct claim {
 
 /*
  * DESIGN 6 "A load is claimed": locks the row, and only while an open operation asks for it. Inserts or takes over our own
- * placement row (loading, generation, incarnation), raises attempts. how: enum claim_how, or'ed.
+ * placement row (loading, generation, incarnation), raises attempts. how: enum claim_how, or'ed. ret_claim->row is the row as
+ * it stands after the claim. A claim that is repeated because its commit was uncertain goes on with the same attempt.
+ * A worker that is leaving gets CLAIM_FAIL (ERR_BUSY).
  */
 enum claim_result placement_claim(struct db *db, struct arena *mem, const struct worker_identity *who, const struct id *instance_id,
                                   unsigned how, struct claim *ret_claim, struct err *e) MUST_CHECK;
@@ -91,6 +93,9 @@ enum place_result { PLACE_OK, PLACE_CHANGED /* the row's generation is another n
  * The copy serves: state ready at `generation`; attempts, failures, backoff and failure_reason cleared; the version is the
  * last good one (hash NULL: it already was, or this is the fallback). reason: NULL or "running_previous_version", which fulfils no operation.
  * The adoption of a number (a load of a loaded App) and the move between tiers are the same write.
+ * PLACE_CHANGED: the row has another generation. Where a copy of `generation` may not serve it (inactive, g < unload_generation,
+ * g < rebuild_generation, g > the row's, or hash is not the row's) nothing was written; else it is ready at `generation` until the
+ * caller has looked again. A placement row of ours that is missing (a restored backup) is made again.
  */
 enum place_result placement_ready(struct db *db, const struct worker_identity *who, const struct id *instance_id, uint64_t generation,
                                   enum tier tier, const char *hash, const char *reason, unsigned *ret_ended, struct err *e) MUST_CHECK;
@@ -98,6 +103,7 @@ enum place_result placement_ready(struct db *db, const struct worker_identity *w
  * A build failed at `generation`: ends every open load and reload up to it with the reason, counts the failure, sets
  * next_attempt_at. keep: an older copy serves on or the fallback will (the placement is not touched); else the placement becomes failed.
  * retry_s > 0: a fixed delay (ceilings, quotas) that counts no failure; 0: doubling, 1 s to 5 min.
+ * PLACE_CHANGED: the row has another generation by now, whose attempts and backoff stay as they are.
  */
 enum place_result placement_failed(struct db *db, const struct worker_identity *who, const struct id *instance_id, uint64_t generation,
                                    const char *reason, bool keep, int retry_s, unsigned *ret_ended, struct err *e) MUST_CHECK;

@@ -607,10 +607,21 @@ static bool mark_open(struct bus *bus)
 	return bus->is_open;
 }
 
+/* Why the connection ended before it was open. As it would try for ever, having no server left can only mean that
+ * each refused the login. */
+static bool explain_end(struct bus *bus, struct err *e)
+{
+	const char *text = NULL;
+	natsStatus s = natsConnection_GetLastError(bus->connection, &text);
+
+	if (s == NATS_NO_SERVER || s == NATS_CONNECTION_AUTH_FAILED)
+		return err_set(e, ERR_DENIED, "connecting to NATS: the login was refused");
+	return err_set(e, ERR_DOWN, "connecting to NATS: %s", natsStatus_GetText(s));
+}
+
 static bool start(struct bus *bus, struct err *e)
 {
 	char subject[BUS_SUBJECT_MAX];
-	const char *text = NULL;
 
 	if (pthread_create(&bus->drainer, NULL, drainer_main, bus) != 0)
 		return err_set(e, ERR_INTERNAL, "no thread for the bus can be made");
@@ -618,7 +629,7 @@ static bool start(struct bus *bus, struct err *e)
 	(void)snprintf(subject, sizeof(subject), "%s.c.*", bus->inbox);
 	if (bus_subscribe(bus, subject, NULL, 0, call_table_deliver, bus, &bus->inbox_sub, e) && mark_open(bus))
 		return true;
-	return bus_fail(natsConnection_GetLastError(bus->connection, &text), "connecting to NATS", e);
+	return explain_end(bus, e);
 }
 
 bool bus_open(const struct bus_options *options, struct bus **ret_bus, struct err *e)

@@ -191,6 +191,8 @@ static void stop(struct engine *engine, const char *why)
 		return;
 	}
 	engine->is_stopping = true;
+	if (engine->recovery != NULL)
+		recovery_pass_end(engine->recovery);
 	log_info("stopping: finishing turns", "signal=%s turns=%u", why, pool_counts(engine->pool).turns_in_flight);
 	engine_job(engine, work_others, done_others, xcalloc(1, sizeof(struct others)));
 }

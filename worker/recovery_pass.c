@@ -79,6 +79,10 @@ static void on_republish(void *closure, const struct republish *r)
 {
 	struct recovery_pass *p = closure;
 
+	if (r->ended > 0)
+		engine_report(p->engine, &r->op.org_id, &r->op.instance_id, "unloaded", NULL);
+	if (!op_is_open(r->op.state))
+		return;
 	p->republished++;
 	(void)publish(p, &r->op, r->use_loads, r->publish_count);
 }
@@ -246,16 +250,21 @@ struct recovery_pass *recovery_pass_start(struct engine *engine)
 	return p;
 }
 
+void recovery_pass_end(struct recovery_pass *p)
+{
+	pthread_mutex_lock(&p->lock);
+	p->is_stopping = true;
+	pthread_cond_signal(&p->wake);
+	pthread_mutex_unlock(&p->lock);
+}
+
 void recovery_pass_stop(struct recovery_pass **pass)
 {
 	struct recovery_pass *p = *pass;
 
 	if (p == NULL)
 		return;
-	pthread_mutex_lock(&p->lock);
-	p->is_stopping = true;
-	pthread_cond_signal(&p->wake);
-	pthread_mutex_unlock(&p->lock);
+	recovery_pass_end(p);
 	pthread_join(p->thread, NULL);
 	pthread_cond_destroy(&p->wake);
 	pthread_mutex_destroy(&p->lock);

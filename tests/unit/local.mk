@@ -90,6 +90,19 @@ UNIT_TESTS += %D%/test_settings
 %C%_test_settings_LDADD = $(CORE_LIBS)
 
 UNIT_TESTS += %D%/test_schema
-%C%_test_schema_SOURCES = %D%/test_schema.c $(UNIT_HARNESS)
+%C%_test_schema_SOURCES = %D%/test_schema.c tests/fake/servers.c tests/fake/servers.h $(UNIT_HARNESS)
 %C%_test_schema_CFLAGS = $(UNIT_CFLAGS)
 %C%_test_schema_LDADD = $(CORE_LIBS)
+
+# These start real servers.
+UNIT_SERVERS = tests/fake/servers.c tests/fake/servers.h
+
+UNIT_TESTS += %D%/test_db
+%C%_test_db_SOURCES = %D%/test_db.c $(UNIT_SERVERS) $(UNIT_HARNESS)
+%C%_test_db_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_db_LDADD = $(UNIT_LIBS)
+
+UNIT_TESTS += %D%/test_bus
+%C%_test_bus_SOURCES = %D%/test_bus.c $(UNIT_SERVERS) $(UNIT_HARNESS)
+%C%_test_bus_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_bus_LDADD = $(UNIT_LIBS)

@@ -199,14 +199,10 @@ static void a_broken_reply_is_refused(void)
 }
 
 static CU_TestInfo cases[] = {
-	CASE(subjects_fit_their_sizes),
-	CASE(requests_parse_back),
-	CASE(a_broken_request_is_refused),
-	CASE(a_request_that_is_too_large_for_its_arena_is_refused),
-	CASE(replies_are_one_line_and_a_body),
-	CASE(replies_parse),
-	CASE(a_broken_reply_is_refused),
-	CU_TEST_INFO_NULL,
+	CASE(subjects_fit_their_sizes),        CASE(requests_parse_back),
+	CASE(a_broken_request_is_refused),     CASE(a_request_that_is_too_large_for_its_arena_is_refused),
+	CASE(replies_are_one_line_and_a_body), CASE(replies_parse),
+	CASE(a_broken_reply_is_refused),       CU_TEST_INFO_NULL,
 };
 
 CU_SuiteInfo suites[] = {

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the threads of hearth.fcgi share. main makes it before the first thread
+ * and takes it apart after the last; every member guards itself.
+ */
+#ifndef FCGI_APP_APP_H
+#define FCGI_APP_APP_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "lib/err.h"
+
+struct access_cache;
+struct busline;
+struct caller;
+struct db;
+struct db_pool;
+struct gate;
+struct settings;
+struct waits;
+
+enum app_share { APP_ANY, APP_LIFECYCLE }; /* lifecycle requests hold at most half of the connections together */
+
+struct app {
+	const struct settings *settings;
+	struct db_pool *db_pool;
+	struct busline *bus;
+	struct waits *waits;
+	struct access_cache *cache;
+	struct gate *gate;
+	_Atomic bool is_schema_good; /* checked at the first contact with the database */
+	_Atomic bool is_stopping;    /* SIGTERM: no new waits */
+	_Atomic bool is_cutting;     /* the time to finish is up: turns end now */
+	_Atomic unsigned requests_in_hand;
+};
+
+/*
+ * A connection to a database of the right schema. ERR_BUSY: all are lent. ERR_DOWN: the server is away, or its schema is
+ * older than this program, which the log then says.
+ */
+bool app_db_take(struct app *app, enum app_share share, struct db **ret_db, struct err *e) MUST_CHECK;
+/* Accepts a NULL connection. */
+void app_db_give(struct app *app, struct db **db);
+/* Notes the use of the caller's token where that is due; outside of a transaction, best effort. */
+void app_touch_token(struct db *db, const struct caller *caller);
+
+#endif

@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * We accept by ourselves and hand the descriptor to libfcgi, because its own
+ * accept cannot be woken for a stop, knows no timeouts, and would read the
+ * parameters of a slow peer without one. FCGX_Accept_r takes a connection that is
+ * already there for a kept one; InitRequest with socket -1 makes sure that it
+ * never accepts another. Each thread waits in its own epoll set with
+ * EPOLLEXCLUSIVE, so that one connection wakes one thread.
+ *
+ * libfcgi's writes give up at SO_SNDTIMEO; a signal would look like an error to
+ * it, so signals are blocked in these threads.
+ */
+#include "fcgi-app/fcgi.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <fcgiapp.h>
+
+#include "lib/xalloc.h"
+
+#define BACK_OFF_MS 100
+#define WRITE_MAX (1 << 20) /* FCGX_PutStr counts with int */
+
+struct fcgi {
+	int listen_fd;
+	int stop_fd; /* an eventfd, readable for ever once stopped */
+	int io_timeout_s;
+	_Atomic bool is_stopped;
+};
+
+struct fcgi_conn {
+	struct fcgi *fcgi;
+	FCGX_Request request;
+	int epoll_fd;
+	bool has_failed;
+};
+
+/* --- the listen socket --- */
+
+static bool fail_errno(struct err *e, const char *what)
+{
+	return err_set(e, ERR_INTERNAL, "%s: %s", what, strerror(errno));
+}
+
+static bool bind_and_listen(int fd, const struct sockaddr *addr, socklen_t len, int backlog, struct err *e)
+{
+	if (bind(fd, addr, len) != 0)
+		return err_set(e, errno == EADDRINUSE ? ERR_CONFLICT : ERR_INTERNAL, "bind: %s", strerror(errno));
+	if (listen(fd, backlog) != 0)
+		return fail_errno(e, "listen");
+	return true;
+}
+
+/* Removes the socket that a process left behind; not one that somebody listens on, and nothing that is no socket. */
+static bool remove_stale(const char *path, const struct sockaddr_un *addr, struct err *e)
+{
+	struct stat st;
+
+	if (lstat(path, &st) != 0)
+		return errno == ENOENT || fail_errno(e, path);
+	if (!S_ISSOCK(st.st_mode))
+		return err_set(e, ERR_CONFLICT, "%s exists and is no socket", path);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return fail_errno(e, "socket");
+	bool is_alive = connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0 || errno == EAGAIN;
+	(void)close(fd);
+	if (is_alive)
+		return err_set(e, ERR_CONFLICT, "another process listens on %s", path);
+	return unlink(path) == 0 || fail_errno(e, path);
+}
+
+static bool listen_on_path(const struct fcgi_options *o, int *ret_fd, struct err *e)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	size_t len = strlen(o->socket);
+
+	if (len >= sizeof(addr.sun_path))
+		return err_set(e, ERR_INPUT, "the path of the socket is longer than %zu bytes", sizeof(addr.sun_path) - 1);
+	memcpy(addr.sun_path, o->socket, len + 1);
+	if (!remove_stale(o->socket, &addr, e))
+		return false;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return fail_errno(e, "socket");
+	mode_t mask = umask(0777); /* nobody gets in between bind and chmod */
+	bool ok = bind_and_listen(fd, (const struct sockaddr *)&addr, sizeof(addr), o->backlog, e);
+	(void)umask(mask);
+	if (ok && chmod(o->socket, o->mode & 0777) != 0)
+		ok = fail_errno(e, "chmod");
+	if (!ok) {
+		(void)close(fd);
+		return false;
+	}
+	*ret_fd = fd;
+	return true;
+}
+
+/* FastCGI has no authentication: only loopback is taken. */
+static bool parse_loopback(const char *text, struct sockaddr_in *ret_addr)
+{
+	const char *colon = strrchr(text, ':');
+	char host[INET_ADDRSTRLEN];
+	char *end;
+
+	if (!colon || (size_t)(colon - text) >= sizeof(host))
+		return false;
+	memcpy(host, text, (size_t)(colon - text));
+	host[colon - text] = '\0';
+	long port = strtol(colon + 1, &end, 10);
+	if (end == colon + 1 || *end || port < 1 || port > 65535)
+		return false;
+	*ret_addr = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+	return inet_pton(AF_INET, host, &ret_addr->sin_addr) == 1 && ntohl(ret_addr->sin_addr.s_addr) >> 24 == 127;
+}
+
+static bool listen_on_port(const struct fcgi_options *o, int *ret_fd, struct err *e)
+{
+	struct sockaddr_in addr;
+	const int on = 1;
+
+	if (!parse_loopback(o->socket, &addr))
+		return err_set(e, ERR_INPUT, "app.socket is neither a path nor 127.0.0.1:port: %s", o->socket);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return fail_errno(e, "socket");
+	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* accepted sockets inherit it */
+	if (!bind_and_listen(fd, (const struct sockaddr *)&addr, sizeof(addr), o->backlog, e)) {
+		(void)close(fd);
+		return false;
+	}
+	*ret_fd = fd;
+	return true;
+}
+
+/* As mod_fcgid, lighttpd's bin-path and spawn-fcgi hand it over. */
+static bool take_inherited(int *ret_fd, struct err *e)
+{
+	int is_listening = 0;
+	socklen_t len = sizeof(is_listening);
+
+	if (getsockopt(STDIN_FILENO, SOL_SOCKET, SO_ACCEPTCONN, &is_listening, &len) != 0 || !is_listening)
+		return err_set(e, ERR_INPUT,
+		               "descriptor 0 is no listening socket: set app.socket, or let a web server start this");
+	int flags = fcntl(STDIN_FILENO, F_GETFL);
+	if (flags < 0 || fcntl(STDIN_FILENO, F_SETFL, flags | O_NONBLOCK) != 0)
+		return fail_errno(e, "fcntl");
+	*ret_fd = STDIN_FILENO;
+	return true;
+}
+
+static bool open_listener(const struct fcgi_options *o, int *ret_fd, struct err *e)
+{
+	if (!o->socket || !o->socket[0])
+		return take_inherited(ret_fd, e);
+	if (o->socket[0] == '/')
+		return listen_on_path(o, ret_fd, e);
+	return listen_on_port(o, ret_fd, e);
+}
+
+bool fcgi_open(const struct fcgi_options *options, struct fcgi **ret_fcgi, struct err *e)
+{
+	struct fcgi *f = xcalloc(1, sizeof(*f));
+
+	f->listen_fd = -1;
+	f->io_timeout_s = options->io_timeout_s;
+	f->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (f->stop_fd < 0) {
+		(void)fail_errno(e, "eventfd");
+		goto fail;
+	}
+	if (FCGX_Init() != 0) {
+		(void)err_set(e, ERR_INTERNAL, "libfcgi could not be initialised");
+		goto fail;
+	}
+	if (!open_listener(options, &f->listen_fd, e))
+		goto fail;
+	*ret_fcgi = f;
+	return true;
+fail:
+	fcgi_close(&f);
+	return err_ctx(e, "listen");
+}
+
+void fcgi_stop(struct fcgi *fcgi)
+{
+	const uint64_t one = 1;
+
+	atomic_store(&fcgi->is_stopped, true);
+	(void)!write(fcgi->stop_fd, &one, sizeof(one));
+}
+
+void fcgi_close(struct fcgi **fcgi)
+{
+	struct fcgi *f = *fcgi;
+
+	if (!f)
+		return;
+	if (f->listen_fd >= 0)
+		(void)close(f->listen_fd);
+	if (f->stop_fd >= 0)
+		(void)close(f->stop_fd);
+	free(f);
+	*fcgi = NULL;
+}
+
+/* --- one thread's connection --- */
+
+static bool watch(int epoll_fd, int fd, uint32_t events, struct err *e)
+{
+	struct epoll_event event = {.events = events, .data.fd = fd};
+
+	return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0 || fail_errno(e, "epoll_ctl");
+}
+
+bool fcgi_conn_new(struct fcgi *fcgi, struct fcgi_conn **ret_conn, struct err *e)
+{
+	struct fcgi_conn *c = xcalloc(1, sizeof(*c));
+
+	c->fcgi = fcgi;
+	c->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (c->epoll_fd < 0)
+		(void)fail_errno(e, "epoll_create1");
+	else if (FCGX_InitRequest(&c->request, -1, FCGI_FAIL_ACCEPT_ON_INTR) != 0)
+		(void)err_set(e, ERR_INTERNAL, "libfcgi made no request");
+	else if (watch(c->epoll_fd, fcgi->stop_fd, EPOLLIN, e) &&
+	         watch(c->epoll_fd, fcgi->listen_fd, EPOLLIN | EPOLLEXCLUSIVE, e)) {
+		*ret_conn = c;
+		return true;
+	}
+	fcgi_conn_free(&c);
+	return false;
+}
+
+void fcgi_conn_free(struct fcgi_conn **conn)
+{
+	if (!*conn)
+		return;
+	if ((*conn)->epoll_fd >= 0)
+		(void)close((*conn)->epoll_fd);
+	free(*conn);
+	*conn = NULL;
+}
+
+static void set_timeouts(int fd, int seconds)
+{
+	const struct timeval timeout = {.tv_sec = seconds};
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
+	(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
+}
+
+/* True: somebody else was faster, or the peer was gone again. */
+static bool is_passing(int error)
+{
+	return error == EAGAIN || error == EWOULDBLOCK || error == EINTR || error == ECONNABORTED || error == EPROTO;
+}
+
+static void wait_for_listener(struct fcgi_conn *c)
+{
+	struct epoll_event events[2];
+
+	(void)epoll_wait(c->epoll_fd, events, 2, -1);
+}
+
+enum accept_next fcgi_accept(struct fcgi_conn *conn, struct err *e)
+{
+	struct fcgi *f = conn->fcgi;
+
+	for (;;) {
+		wait_for_listener(conn);
+		if (atomic_load(&f->is_stopped))
+			return ACCEPT_STOPPED;
+		int fd = accept4(f->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+		if (fd < 0 && is_passing(errno))
+			continue;
+		if (fd < 0) { /* no descriptors or no memory left: they come back */
+			(void)fail_errno(e, "accept");
+			(void)poll(NULL, 0, BACK_OFF_MS);
+			return ACCEPT_AGAIN;
+		}
+		set_timeouts(fd, f->io_timeout_s);
+		conn->request.ipcFd = fd;
+		conn->request.keepConnection = 1; /* else the library closes it before it reads */
+		conn->has_failed = false;
+		if (FCGX_Accept_r(&conn->request) == 0)
+			return ACCEPT_REQUEST;
+	}
+}
+
+char *fcgi_param(struct fcgi_conn *conn, const char *name)
+{
+	return FCGX_GetParam(name, conn->request.envp);
+}
+
+size_t fcgi_read(struct fcgi_conn *conn, void *data, size_t len)
+{
+	char *at = data;
+	size_t left = len;
+
+	while (left > 0) {
+		int want = left > WRITE_MAX ? WRITE_MAX : (int)left;
+		int got = FCGX_GetStr(at, want, conn->request.in);
+		if (got <= 0)
+			break;
+		at += got;
+		left -= (size_t)got;
+	}
+	return len - left;
+}
+
+bool fcgi_write(struct fcgi_conn *conn, const void *data, size_t len)
+{
+	const char *at = data;
+
+	while (len > 0 && !conn->has_failed) {
+		int want = len > WRITE_MAX ? WRITE_MAX : (int)len;
+		if (FCGX_PutStr(at, want, conn->request.out) != want)
+			conn->has_failed = true;
+		at += want;
+		len -= (size_t)want;
+	}
+	return !conn->has_failed;
+}
+
+bool fcgi_flush(struct fcgi_conn *conn)
+{
+	if (!conn->has_failed && FCGX_FFlush(conn->request.out) != 0)
+		conn->has_failed = true;
+	return !conn->has_failed;
+}
+
+void fcgi_finish(struct fcgi_conn *conn)
+{
+	conn->request.keepConnection = 0;
+	FCGX_Finish_r(&conn->request);
+}
+
+bool fcgi_client_is_gone(struct fcgi_conn *conn)
+{
+	struct pollfd pfd = {.fd = conn->request.ipcFd, .events = POLLRDHUP};
+
+	if (conn->has_failed)
+		return true;
+	return poll(&pfd, 1, 0) > 0 && (pfd.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL));
+}
+
+int fcgi_fd(const struct fcgi_conn *conn)
+{
+	return conn->request.ipcFd;
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the lists share: ?limit=&after=, one row more than shown tells whether there is a next page. */
+#ifndef FCGI_APP_PAGE_H
+#define FCGI_APP_PAGE_H
+
+#include <stdbool.h>
+
+#include "fcgi-app/request.h"
+#include "fcgi-app/response.h"
+
+/* False: *ret_next is a refusal that names the parameter. */
+bool page_read(struct request *req, struct response *res, struct page *ret_page, enum next *ret_next);
+/* NULL from the start, as the list functions of core/ take it. */
+const struct id *page_after(const struct page *page);
+
+#endif

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Names and order of members follow DESIGN 9; more may stand beside them, none may go. */
+#include "fcgi-app/render.h"
+
+#include <string.h>
+
+#include "lib/json.h"
+
+#define STORED_BYTES_MAX ((size_t)16 * 1024 * 1024)
+#define STORED_DEPTH_MAX 64
+
+void render_add_id(struct jval *obj, const char *key, const struct id *id)
+{
+	jval_add_string(obj, key, id_is_set(id) ? id->text : NULL);
+}
+
+/* JSON text of a row; what cannot be read (nobody but us writes it) shows as null. */
+static void add_stored(struct jval *obj, const char *key, const char *text)
+{
+	const struct json_limits limits = {.bytes_max = STORED_BYTES_MAX, .depth_max = STORED_DEPTH_MAX};
+	struct jval *v = NULL;
+
+	if (!text || !jval_parse(text, strlen(text), &limits, &v, NULL))
+		v = NULL;
+	jval_add(obj, key, v);
+}
+
+static void add_count(struct jval *obj, const char *key, int64_t n)
+{
+	if (n < 0)
+		jval_add(obj, key, NULL);
+	else
+		jval_add_int(obj, key, n);
+}
+
+struct jval *render_org(const struct org *org)
+{
+	struct jval *o = jval_new_object();
+	struct jval *quotas = jval_new_object();
+
+	jval_add_string(o, "org_id", org->org_id.text);
+	jval_add_string(o, "name", org->name);
+	jval_add_string(o, "status", status_name(org->status));
+	jval_add_int(quotas, "instances", org->quota_instances);
+	jval_add_int(quotas, "hot", org->quota_hot);
+	jval_add_int(quotas, "demand", org->quota_demand);
+	jval_add(o, "quotas", quotas);
+	add_count(o, "ttl_seconds", org->ttl_seconds);
+	jval_add_string(o, "created_at", org->created_at);
+	jval_add_string(o, "updated_at", org->updated_at);
+	return o;
+}
+
+struct jval *render_token(const struct token *token)
+{
+	struct jval *o = jval_new_object();
+
+	jval_add_string(o, "token_id", token->token_id.text);
+	jval_add_string(o, "name", token->name);
+	jval_add_string(o, "role", role_name(token->role));
+	render_add_id(o, "org_id", &token->org_id);
+	jval_add_string(o, "created_at", token->created_at);
+	jval_add_string(o, "expires_at", token->expires_at);
+	jval_add_string(o, "revoked_at", token->revoked_at);
+	jval_add_string(o, "last_used_at", token->last_used_at);
+	return o;
+}
+
+struct jval *render_instance(const struct instance *in)
+{
+	struct jval *o = jval_new_object();
+
+	jval_add_string(o, "instance_id", in->instance_id.text);
+	jval_add_string(o, "org_id", in->org_id.text);
+	jval_add_string(o, "name", in->name);
+	jval_add_string(o, "framework_type", in->framework_type);
+	jval_add_string(o, "mode", in->mode);
+	jval_add_string(o, "status", status_name(in->status));
+	add_stored(o, "config", in->config);
+	jval_add_string(o, "tier", tier_name(in->tier));
+	add_count(o, "ttl_seconds", in->ttl_seconds);
+	jval_add_int(o, "replicas", in->replicas);
+	add_stored(o, "active_plugin_ids", in->active_plugin_ids);
+	jval_add_string(o, "config_hash", in->config_hash);
+	jval_add_int(o, "generation", (int64_t)in->generation);
+	jval_add_string(o, "desired_state", desired_name(in->desired_state));
+	jval_add_bool(o, "is_ready", in->state == APP_READY);
+	jval_add_string(o, "state", app_state_name(in->state));
+	jval_add_string(o, "state_reason", in->state_reason);
+	jval_add_string(o, "created_at", in->created_at);
+	jval_add_string(o, "updated_at", in->updated_at);
+	if (in->is_deleted)
+		jval_add_bool(o, "is_deleted", true);
+	return o;
+}
+
+struct jval *render_operation(const struct operation *op)
+{
+	struct jval *o = jval_new_object();
+
+	jval_add_string(o, "operation_id", op->operation_id.text);
+	jval_add_string(o, "instance_id", op->instance_id.text);
+	jval_add_string(o, "action", action_name(op->action));
+	jval_add_string(o, "tier", tier_name(op->tier));
+	jval_add_int(o, "generation", (int64_t)op->generation);
+	jval_add_string(o, "state", op_state_name(op->state));
+	jval_add_string(o, "reason", op->reason);
+	jval_add_string(o, "source", source_name(op->source));
+	jval_add_string(o, "worker_id", op->worker_id);
+	jval_add_string(o, "accepted_at", op->accepted_at);
+	jval_add_string(o, "started_at", op->started_at);
+	jval_add_string(o, "finished_at", op->finished_at);
+	return o;
+}
+
+struct jval *render_audit(const struct audit_entry *entry)
+{
+	struct jval *o = jval_new_object();
+
+	jval_add_string(o, "audit_id", entry->audit_id.text);
+	jval_add_string(o, "at", entry->at);
+	render_add_id(o, "org_id", &entry->org_id);
+	render_add_id(o, "token_id", &entry->token_id);
+	jval_add_string(o, "role", entry->role);
+	jval_add_string(o, "action", entry->action);
+	jval_add_string(o, "target", entry->target);
+	jval_add_string(o, "result", entry->result_code);
+	jval_add_string(o, "source_ip", entry->origin.source_ip);
+	jval_add_string(o, "request_id", entry->origin.request_id);
+	jval_add_string(o, "detail", entry->detail);
+	return o;
+}
+
+struct jval *render_page(struct jval *items, const struct id *next)
+{
+	struct jval *o = jval_new_object();
+
+	jval_add(o, "items", items);
+	jval_add_string(o, "next", next && id_is_set(next) ? next->text : NULL);
+	return o;
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Rows as the JSON that clients rely on (DESIGN 9). Every function makes a new object. */
+#ifndef FCGI_APP_RENDER_H
+#define FCGI_APP_RENDER_H
+
+#include "core/audit.h"
+#include "core/instance.h"
+#include "core/operation.h"
+#include "core/org.h"
+#include "core/token.h"
+
+struct jval;
+
+struct jval *render_org(const struct org *org);
+/* Never holds the token itself: whoever made it adds that. */
+struct jval *render_token(const struct token *token);
+struct jval *render_instance(const struct instance *instance);
+struct jval *render_operation(const struct operation *op);
+struct jval *render_audit(const struct audit_entry *entry);
+
+/* id "" adds null. */
+void render_add_id(struct jval *obj, const char *key, const struct id *id);
+/* {"items":items,"next":next}; next NULL or "": null. items is taken over. */
+struct jval *render_page(struct jval *items, const struct id *next);
+
+#endif

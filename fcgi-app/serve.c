@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From an accepted connection to its log line. A handler's failure is logged
+ * here, once, with its text; the client is told what the table of problems says
+ * about its code, never the text.
+ */
+#include "fcgi-app/serve.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "core/settings.h"
+#include "fcgi-app/app.h"
+#include "fcgi-app/auth.h"
+#include "fcgi-app/fcgi.h"
+#include "fcgi-app/request.h"
+#include "fcgi-app/response.h"
+#include "fcgi-app/router.h"
+#include "lib/arena.h"
+#include "lib/clock.h"
+#include "lib/log.h"
+#include "lib/xalloc.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define STACK_BYTES (2 * 1024 * 1024) /* sanitizers need room of their own */
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define STACK_BYTES (2 * 1024 * 1024)
+#endif
+#endif
+#ifndef STACK_BYTES
+#define STACK_BYTES (256 * 1024)
+#endif
+#define STATUS_GONE 499 /* in the log only: the client hung up before it was told anything */
+
+struct servers {
+	struct app *app;
+	struct fcgi *fcgi;
+	pthread_mutex_t lock;
+	pthread_cond_t has_ended;
+	unsigned running;
+	pthread_t *threads;
+	unsigned count;
+};
+
+/* --- one request --- */
+
+static enum next dispatch(struct request *req, struct response *res, bool is_target, struct err *e)
+{
+	enum problem problem = is_target ? router_match(req, &res->allow) : PROBLEM_NOT_FOUND;
+
+	if (problem != PROBLEM_NONE)
+		return refuse(res, problem, NULL);
+	return req->route->handler(req, res, e);
+}
+
+static enum next fail(struct request *req, struct response *res, const struct err *e)
+{
+	enum problem problem = e->code == ERR_NONE ? PROBLEM_INTERNAL : problem_of_err(e);
+
+	log_write(problem == PROBLEM_INTERNAL ? LOG_LEVEL_ERROR : LOG_LEVEL_WARN, "a request failed",
+	          "route=%s code=%s error=\"%s\"", req->route ? req->route->pattern : "-", problem_code(problem), e->text);
+	return refuse(res, problem, NULL);
+}
+
+static const char *text_of(const struct id *id)
+{
+	return id_is_set(id) ? id->text : "-";
+}
+
+static void log_request(const struct request *req, const struct response *res, enum next next, bool is_sent)
+{
+	int64_t us = clock_now_us() - req->started_us;
+	bool is_gone = !is_sent || (next == NEXT_SENT && res->status == 0);
+
+	log_write(res->is_quiet ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, "request",
+	          "method=%s route=%s status=%d code=%s org=%s instance=%s token=%s ms=%" PRId64 ".%03d",
+	          req->is_head ? "HEAD" : router_method_name(req->method), req->route ? req->route->pattern : "-",
+	          is_gone ? STATUS_GONE : res->status, is_gone ? "client_gone" : problem_code(res->problem),
+	          text_of(&req->org_id), text_of(&req->instance_id),
+	          req->has_caller ? req->caller.token_id.text : "-", us / 1000, (int)(us % 1000));
+}
+
+static void answer_request(struct app *app, struct fcgi_conn *conn, struct arena *mem)
+{
+	struct response res = {0};
+	struct request req;
+	struct err e = {0};
+	enum next next;
+	bool is_sent = true;
+
+	bool is_target = request_begin(&req, app, conn, mem);
+	log_set_context("request=%s", req.request_id);
+	next = dispatch(&req, &res, is_target, &e);
+	if (next == NEXT_FAIL)
+		next = fail(&req, &res, &e);
+	if (res.problem != PROBLEM_NONE && req.route)
+		auth_audit_refusal(&req, res.problem);
+	if (next == NEXT_SEND)
+		is_sent = response_send(&req, &res);
+	log_request(&req, &res, next, is_sent);
+	response_clear(&res);
+	request_end(&req);
+	log_set_context(NULL);
+}
+
+/* --- the threads --- */
+
+static void serve_until_stopped(struct servers *s, struct fcgi_conn *conn, struct arena *mem)
+{
+	struct err e = {0};
+
+	for (;;) {
+		switch (fcgi_accept(conn, &e)) {
+		case ACCEPT_STOPPED:
+			return;
+		case ACCEPT_AGAIN:
+			log_warn("no connection could be accepted, trying again", "error=\"%s\"", e.text);
+			break;
+		case ACCEPT_REQUEST:
+			atomic_fetch_add(&s->app->requests_in_hand, 1);
+			answer_request(s->app, conn, mem);
+			fcgi_finish(conn);
+			arena_clear(mem);
+			atomic_fetch_sub(&s->app->requests_in_hand, 1);
+			break;
+		}
+	}
+}
+
+static void *run(void *closure)
+{
+	struct servers *s = closure;
+	struct arena *mem = arena_new((size_t)s->app->settings->app.request_memory_max_bytes);
+	struct fcgi_conn *conn = NULL;
+	struct err e = {0};
+
+	if (fcgi_conn_new(s->fcgi, &conn, &e))
+		serve_until_stopped(s, conn, mem);
+	else
+		log_error("a serving thread has no connection and ends", "error=\"%s\"", e.text);
+	fcgi_conn_free(&conn);
+	arena_free(&mem);
+	pthread_mutex_lock(&s->lock);
+	s->running--;
+	pthread_cond_signal(&s->has_ended);
+	pthread_mutex_unlock(&s->lock);
+	return NULL;
+}
+
+static bool start_thread(struct servers *s, const pthread_attr_t *attr, struct err *e)
+{
+	pthread_mutex_lock(&s->lock);
+	s->running++;
+	pthread_mutex_unlock(&s->lock);
+	int error = pthread_create(&s->threads[s->count], attr, run, s);
+	if (error == 0) {
+		s->count++;
+		return true;
+	}
+	pthread_mutex_lock(&s->lock);
+	s->running--;
+	pthread_mutex_unlock(&s->lock);
+	return err_set(e, ERR_INTERNAL, "only %u threads could be made: %s", s->count, strerror(error));
+}
+
+bool servers_start(struct app *app, struct fcgi *fcgi, unsigned count, struct servers **ret_servers, struct err *e)
+{
+	struct servers *s = xcalloc(1, sizeof(*s));
+	pthread_condattr_t clock_attr;
+	pthread_attr_t attr;
+	bool ok = true;
+
+	s->app = app;
+	s->fcgi = fcgi;
+	s->threads = xcalloc(count, sizeof(*s->threads));
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_condattr_init(&clock_attr);
+	pthread_condattr_setclock(&clock_attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&s->has_ended, &clock_attr);
+	pthread_condattr_destroy(&clock_attr);
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK_BYTES);
+	for (unsigned i = 0; i < count && ok; i++)
+		ok = start_thread(s, &attr, e);
+	pthread_attr_destroy(&attr);
+	*ret_servers = s;
+	return ok;
+}
+
+bool servers_wait(struct servers *servers, int timeout_ms)
+{
+	struct timespec until;
+	int result = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += timeout_ms / 1000;
+	until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000;
+	}
+	pthread_mutex_lock(&servers->lock);
+	while (servers->running > 0 && result != ETIMEDOUT)
+		result = pthread_cond_timedwait(&servers->has_ended, &servers->lock, &until);
+	bool is_done = servers->running == 0;
+	pthread_mutex_unlock(&servers->lock);
+	return is_done;
+}
+
+void servers_free(struct servers **servers)
+{
+	struct servers *s = *servers;
+
+	if (!s)
+		return;
+	for (unsigned i = 0; i < s->count; i++)
+		(void)pthread_join(s->threads[i], NULL);
+	pthread_cond_destroy(&s->has_ended);
+	pthread_mutex_destroy(&s->lock);
+	free(s->threads);
+	free(s);
+	*servers = NULL;
+}

@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+EXTRA_DIST += %D%/quickstart %D%/check %D%/lint %D%/lib.sh %D%/install-packages %D%/count-results.py .ci/run
+
+.PHONY: lint
+lint:
+	cd $(srcdir) && ./scripts/lint

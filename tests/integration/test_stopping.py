@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Orderly stops and starts of the application: what is in hand is finished, and it starts in any order."""
+import signal
+import time
+
+import pytest
+
+from harness import Background, Http, Stack, eventually, text_of
+
+ALLOWED = [r"(?i)lease|bus|nats|database|mariadb|connect|recover|stream|event"]
+
+
+@pytest.fixture
+def app_up(stack):
+    yield
+    if not stack.app.is_running():
+        stack.app.start()
+    eventually(lambda: stack.http.request("GET", "/readyz").status == 200, 30)
+
+
+def test_sigterm_lets_a_stream_end_and_then_the_application_is_gone(stack, org, app_up):
+    app = org.new_app(tier="hot", config={"word_delay_ms": 50})
+    org.admin.load(app)
+    words = " ".join(f"w{i}" for i in range(30))
+    stream = org.member.chat_stream(app, words)
+    stream.first()
+    stopping = Background(stack.app.stop)
+    assert text_of(stream.rest()) == words
+    assert stopping.join() == 0
+
+
+def test_sigterm_of_an_idle_application_is_quick(stack, app_up):
+    started = time.monotonic()
+    assert stack.app.stop() == 0
+    assert time.monotonic() - started < 5
+
+
+def test_requests_during_a_restart_are_answered_or_refused_by_the_web_server(stack, org, app_up):
+    app = org.new_app(tier="hot")
+    org.admin.load(app)
+    over, seen = [], []
+
+    def hammer():
+        while not over:
+            r = org.member.chat(app, "x")
+            seen.append(r.status)
+            assert r.status in (200, 500, 502, 503), r
+
+    clients = [Background(hammer) for _ in range(4)]
+    eventually(lambda: len(seen) > 20)
+    assert stack.app.stop() == 0
+    stack.app.start()
+    n = len(seen)
+    eventually(lambda: 200 in seen[n:], 20)
+    over.append(True)
+    for c in clients:
+        c.join()
+
+
+def test_sighup_takes_over_the_log_level(stack, app_up):
+    stack.write_conf(log={"level": "error"})
+    for program in (stack.app, stack.worker):
+        program.signal(signal.SIGHUP)
+    stack.write_conf()
+    for program in (stack.app, stack.worker):
+        program.signal(signal.SIGHUP)
+    eventually(lambda: stack.http.request("GET", "/readyz").status == 200)
+    assert stack.app.is_running() and stack.worker.is_running()
+
+
+def test_the_programs_start_before_database_and_bus(stack):
+    """In any order: what is not there is waited for."""
+    late = Stack(start=False)
+    late.allow(".")
+    try:
+        late.nats.spawn()
+        late.nats.wait_ready()  # to know its port
+        late.nats.stop()
+        late.write_conf()
+        late.worker.spawn()
+        late.app.start()
+        late.lighttpd.start()
+        http = Http(late.lighttpd.port)
+        assert http.request("GET", "/healthz").status == 200
+        assert http.request("GET", "/readyz").status == 503
+        late.db.start()
+        late.nats.start()
+        eventually(lambda: http.request("GET", "/readyz").status == 200, 40)
+        eventually(late.worker.incarnation, 40)
+    finally:
+        found = late.stop()
+    assert not found, "\n".join(found)

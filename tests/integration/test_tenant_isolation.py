@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Another org's token gets nothing of this org's: for every route of `hearth.fcgi --routes`, so that a new route cannot be forgotten."""
+import json
+import re
+import subprocess
+
+import pytest
+
+from harness import PATH, SANITIZERS, program
+
+SECRET = "only-for-the-owner"
+OPEN = {("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/metrics"), ("GET", "/admin"), ("GET", "/admin/"), ("GET", "/admin/{file}")}
+
+
+def routes():
+    out = subprocess.run([program("hearth.fcgi"), "--routes"], capture_output=True, text=True, check=True,
+                         env={"PATH": PATH, **SANITIZERS}).stdout
+    return json.loads(out)
+
+
+ROUTES = routes()
+CLOSED = [r for r in ROUTES if (r["method"], r["path"]) not in OPEN]
+
+
+def name(route):
+    return f"{route['method']} {route['path']}"
+
+
+class World:
+    """An org with something in it of every kind, and a stranger."""
+
+    def __init__(self, stack):
+        self.stack = stack
+        self.owner = stack.new_org(name=f"{SECRET}-org")
+        self.stranger = stack.new_org()
+        self.app = self.owner.new_app(tier="hot", name=f"{SECRET}-app", config={"prefix": SECRET})
+        self.operation = self.owner.admin.load(self.app)["operation_id"]
+        self.token = self.owner.new_token("member")["token_id"]
+        self.own_app = self.stranger.new_app()
+
+    def items(self, route):
+        """What {item} is in this route: an operation or a token."""
+        return self.operation if "operations" in route["path"] else self.token
+
+    def path(self, route, org, app):
+        path = route["path"].replace("{org}", org.id).replace("{id}", app).replace("{item}", self.items(route))
+        assert "{" not in path, f"this story does not know what to put into {path}"
+        return path
+
+    def body(self, route):
+        if route["path"].endswith("/chat/completion"):
+            return {"instance_id": self.app, "message": "x", "stream": False}
+        bodies = {"/config": {"config": {"prefix": "stolen"}}, "/status": {"status": "suspended"}, "/tokens": {"name": "t", "role": "member"},
+                  "/orchestrators": {"name": "stolen", "framework_type": "echo"}, "/orgs": {"name": "stolen"}}
+        for end, body in bodies.items():
+            if route["path"].endswith(end):
+                return body
+        return {"name": "stolen"} if route["method"] == "PATCH" else None
+
+    def send(self, route, path, token):
+        body = self.body(route) if route["method"] in ("POST", "PATCH", "PUT") else None
+        return self.stack.http.request(route["method"], path, token, body)
+
+    def state(self):
+        """All rows of the owner that a request could have changed."""
+        db = self.stack.db
+        return [db.run(f"SELECT * FROM {table} WHERE org_id = '{self.owner.id}' ORDER BY 1")
+                for table in ("organizations", "orchestrator_instances", "operations", "placements")] + [
+            db.run(f"SELECT token_id, role, revoked_at, expires_at FROM api_tokens WHERE org_id = '{self.owner.id}' ORDER BY 1")]
+
+
+@pytest.fixture(scope="module")
+def world(module_stack):
+    return World(module_stack)
+
+
+def nothing_of_the_owner(r):
+    text = r.body.decode()
+    assert SECRET not in text, r
+
+
+def test_the_list_of_routes_is_the_whole_api():
+    paths = {(r["method"], r["path"]) for r in ROUTES}
+    assert ("POST", "/api/orgs/{org}/orchestrators/{id}/load") in paths and ("POST", "/api/orgs/{org}/chat/completion") in paths
+    assert len(paths) == len(ROUTES) > 25
+    for r in ROUTES:
+        assert set(re.findall(r"{(\w+)}", r["path"])) <= {"org", "id", "item", "file"}, r
+        # Who needs no token gives nothing of anybody.
+        assert ((r["method"], r["path"]) in OPEN) == (r["permission"] in (None, "", "none")), r
+
+
+@pytest.mark.parametrize("route", CLOSED, ids=name)
+def test_without_a_token_nothing(stack, world, route):
+    before = world.state()
+    r = world.send(route, world.path(route, world.owner, world.app), None)
+    assert (r.status, r.code) == (401, "unauthorized"), r
+    nothing_of_the_owner(r)
+    assert world.state() == before
+
+
+@pytest.mark.parametrize("role", ["org_admin", "member"])
+@pytest.mark.parametrize("route", CLOSED, ids=name)
+def test_with_a_strangers_token_nothing_of_the_owner(stack, world, route, role):
+    token = (world.stranger.admin if role == "org_admin" else world.stranger.member).token
+    before = world.state()
+    r = world.send(route, world.path(route, world.owner, world.app), token)
+    assert r.status == 403 and r.code in ("org_mismatch", "forbidden"), r
+    if route["scope"] in ("org", "instance"):
+        assert r.code == "org_mismatch", r
+    nothing_of_the_owner(r)
+    assert world.state() == before
+
+
+@pytest.mark.parametrize("route", [r for r in CLOSED if r["scope"] in ("org", "instance")], ids=name)
+def test_the_owners_things_are_not_found_under_the_strangers_org(stack, world, route):
+    before = world.state()
+    r = world.send(route, world.path(route, world.stranger, world.app), world.stranger.admin.token)
+    names_a_thing = "{id}" in route["path"] or "{item}" in route["path"] or route["path"].endswith("/chat/completion")
+    if names_a_thing:
+        assert r.status in (403, 404) and r.code in ("instance_forbidden", "operation_not_found", "token_not_found"), r
+    nothing_of_the_owner(r)
+    assert world.state() == before
+
+
+@pytest.mark.parametrize("route", [r for r in CLOSED if "{item}" in r["path"] and "{id}" in r["path"]], ids=name)
+def test_the_owners_item_is_not_found_under_an_app_of_the_stranger(stack, world, route):
+    r = world.send(route, world.path(route, world.stranger, world.own_app), world.stranger.admin.token)
+    assert r.status == 404, r
+
+
+def test_the_owner_is_served(world, stack):
+    """The same paths are no dead ends."""
+    assert SECRET in world.owner.member.chat_ok(world.app, "x")
+    assert SECRET in world.owner.admin.get(world.owner.admin.app_path(world.app)).body.decode()

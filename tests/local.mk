@@ -1,0 +1,3 @@
+# SPDX-License-Identifier: Apache-2.0
+include %D%/unit/local.mk
+include %D%/integration/local.mk
