@@ -19,8 +19,9 @@ static const char SQL_AUDIT_INSERT[] = "INSERT INTO audit_log (audit_id, at, org
 		"at") " FROM audit_log "
 
 static const char SQL_AUDIT_ALL[] = AUDIT_SELECT "WHERE audit_id < ? ORDER BY audit_id DESC LIMIT ?";
+/* Without the hint it reads from the newest down to the page. */
 static const char SQL_AUDIT_OF_ORG[] =
-	AUDIT_SELECT "WHERE org_id = ? AND audit_id < ? ORDER BY org_id DESC, audit_id DESC LIMIT ?";
+	AUDIT_SELECT "FORCE INDEX (audit_org) WHERE org_id = ? AND audit_id < ? ORDER BY audit_id DESC LIMIT ?";
 
 enum {
 	AUDIT_ID,

@@ -26,8 +26,7 @@ static const char SQL_INSTANCE_COUNT[] =
 	"SELECT COUNT(*) FROM orchestrator_instances WHERE org_id = ? AND living_name IS NOT NULL";
 static const char SQL_INSTANCE_INSERT[] =
 	"INSERT INTO orchestrator_instances (instance_id, org_id, name, framework_type, mode, status, tier, "
-	"desired_state, "
-	"replicas, ttl_seconds, config, config_hash, active_plugin_ids, created_at, updated_at) "
+	"desired_state, replicas, ttl_seconds, config, config_hash, active_plugin_ids, created_at, updated_at) "
 	"VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(3), UTC_TIMESTAMP(3))";
 
 /* The best placement on workers that live, as its rank and reason in one text: "2" < "2some reason". */

@@ -33,10 +33,14 @@ static const char SQL_RENEW[] =
 	"UPDATE workers SET lease_until = UTC_TIMESTAMP(3) + INTERVAL ? SECOND WHERE worker_id = ? AND incarnation = ?";
 static const char SQL_LEAVE[] = "UPDATE workers SET state = 'leaving' WHERE worker_id = ? AND incarnation = ?";
 static const char SQL_REMOVE[] = "DELETE FROM workers WHERE worker_id = ? AND incarnation = ?";
-/* Live workers but one, each with its newest statistics row; a worker that has not flushed yet counts as empty. */
+/*
+ * Live workers but one, each with its newest statistics row (one step from the end of the primary key; MAX would
+ * read all of them); a worker that has not flushed yet counts as empty.
+ */
 #define ROOM_ELSEWHERE(count, ceiling)                                                                                 \
 	"SELECT EXISTS (SELECT 1 FROM workers w LEFT JOIN worker_stats s ON s.worker_id = w.worker_id"                 \
-	" AND s.flushed_at = (SELECT MAX(n.flushed_at) FROM worker_stats n WHERE n.worker_id = w.worker_id)"           \
+	" AND s.flushed_at = (SELECT n.flushed_at FROM worker_stats n WHERE n.worker_id = w.worker_id"                 \
+	" ORDER BY n.flushed_at DESC LIMIT 1)"                                                                         \
 	" WHERE w.lease_until > UTC_TIMESTAMP(3) AND w.state = 'active' AND w.worker_id <> ?"                          \
 	" AND COALESCE(s." count ", 0) < w." ceiling ")"
 static const char SQL_ROOM_HOT[] = ROOM_ELSEWHERE("hot_count", "hot_ceiling");

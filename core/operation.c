@@ -19,8 +19,7 @@
 
 static const char SQL_OPERATION_INSERT[] =
 	"INSERT INTO operations (operation_id, instance_id, org_id, action, tier, generation, source, state, "
-	"worker_id, "
-	"request_id, fresh, drain_s, next_publish_at, accepted_at, finished_at) "
+	"worker_id, request_id, fresh, drain_s, next_publish_at, accepted_at, finished_at) "
 	"VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(3) + INTERVAL 5 SECOND, UTC_TIMESTAMP(3), "
 	"IF(?, NULL, UTC_TIMESTAMP(3)))";
 
@@ -29,9 +28,10 @@ static const char SQL_OPERATION_SUPERSEDE[] =
 	"WHERE instance_id = ? AND is_open = 1 AND (action = 'unload') <> ? AND operation_id <> ?";
 
 static const char SQL_OPERATION_BY_ID[] = "SELECT " OPERATION_COLUMNS " FROM operations op WHERE op.operation_id = ?";
+/* Without the hint it reads from the newest down to the page. */
 static const char SQL_OPERATION_LIST[] =
 	"SELECT " OPERATION_COLUMNS " FROM operations op FORCE INDEX (operations_instance) "
-	"WHERE op.instance_id = ? AND op.operation_id < ? ORDER BY op.instance_id DESC, op.operation_id DESC LIMIT ?";
+	"WHERE op.instance_id = ? AND op.operation_id < ? ORDER BY op.operation_id DESC LIMIT ?";
 
 /*
  * The rules of operation.h. A copy above the row's generation (a restored backup) counts as below; one that

@@ -30,8 +30,8 @@ static const char SQL_ORG_RAISE_APPS[] =
 	"WHERE org_id = ? AND deleted_at IS NULL";
 /* By the index of each App: operations of an org are not found otherwise without its whole history. */
 static const char SQL_ORG_SUPERSEDE[] =
-	"UPDATE orchestrator_instances i STRAIGHT_JOIN operations op ON op.instance_id = i.instance_id AND op.is_open "
-	"= 1 "
+	"UPDATE orchestrator_instances i STRAIGHT_JOIN operations op FORCE INDEX (operations_open) "
+	"ON op.instance_id = i.instance_id AND op.is_open = 1 "
 	"SET op.state = 'superseded', op.reason = 'org_suspended', op.finished_at = UTC_TIMESTAMP(3) "
 	"WHERE i.org_id = ? AND i.deleted_at IS NULL";
 

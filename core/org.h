@@ -14,6 +14,9 @@ struct arena;
 struct db;
 
 #define ORG_NAME_MAX 100 /* characters */
+#define ORG_QUOTA_MAX 10000000
+#define ORG_QUOTA_INSTANCES_DEFAULT 1000 /* as the columns' */
+#define ORG_QUOTA_TIER_DEFAULT 100
 
 struct org {
 	struct id org_id;

@@ -12,6 +12,7 @@
 #include "core/recovery.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "core/copies.h"
 #include "core/placement.h"
@@ -24,18 +25,27 @@
 #define PRUNE_BATCH 5000  /* rows of worker_stats removed in one pass */
 #define MEMORY_MAX 262144 /* texts of the operations of one chunk */
 
+/*
+ * Scalar subqueries and no EXISTS, here and below: those the optimizer may turn into a join that reads all placements
+ * or operations first.
+ */
 static const char SQL_EXPIRED[] =
-	"SELECT w.worker_id, w.incarnation FROM workers w WHERE w.lease_until <= UTC_TIMESTAMP(3) AND EXISTS"
-	" (SELECT 1 FROM placements p WHERE p.worker_id = w.worker_id AND p.incarnation = w.incarnation) LIMIT ?";
+	"SELECT w.worker_id, w.incarnation FROM workers w WHERE w.lease_until <= UTC_TIMESTAMP(3) AND"
+	" (SELECT 1 FROM placements p WHERE p.worker_id = w.worker_id AND p.incarnation = w.incarnation LIMIT 1) = 1"
+	" LIMIT ?";
 /* The lease is read again here, under the row's lock. */
 static const char SQL_DECLARE_DEAD[] = "UPDATE workers SET incarnation = ? WHERE worker_id = ? AND incarnation = ? AND "
 				       "lease_until <= UTC_TIMESTAMP(3)";
-static const char SQL_DEAD[] =
-	"SELECT g.worker_id, g.incarnation FROM (SELECT DISTINCT worker_id, incarnation FROM placements) g"
-	" LEFT JOIN workers w ON w.worker_id = g.worker_id AND w.incarnation = g.incarnation"
-	" WHERE w.worker_id IS NULL LIMIT ?";
-static const char SQL_DEAD_OF_WORKER[] =
-	"SELECT DISTINCT worker_id, incarnation FROM placements WHERE worker_id = ? AND incarnation <> ? LIMIT ?";
+/*
+ * The next incarnation that has placements, in one step of the index however many it has; DISTINCT reads them all
+ * whenever the optimizer thinks so.
+ */
+static const char SQL_NEXT_INCARNATION[] =
+	"SELECT p.worker_id, p.incarnation, (SELECT COUNT(*) FROM workers w"
+	" WHERE w.worker_id = p.worker_id AND w.incarnation = p.incarnation)"
+	" FROM placements p FORCE INDEX (placements_worker)"
+	" WHERE p.worker_id > ? OR (p.worker_id = ? AND p.incarnation > ?) ORDER BY p.worker_id, p.incarnation LIMIT 1";
+enum { NEXT_WORKER_ID, NEXT_INCARNATION, NEXT_STANDS };
 static const char SQL_PLACED[] =
 	"SELECT instance_id FROM placements WHERE worker_id = ? AND incarnation = ? ORDER BY instance_id LIMIT ?";
 static const char SQL_REMOVE_PLACEMENT[] =
@@ -53,19 +63,19 @@ static const char SQL_SWEEP[] =
 	"SELECT i.instance_id,"
 	" (SELECT COUNT(*) FROM placements p JOIN workers w ON w.worker_id = p.worker_id"
 	" WHERE p.instance_id = i.instance_id AND " SQL_IS_LIVE ") < i.replicas"
-	" AND NOT EXISTS (SELECT 1 FROM operations op"
-	" WHERE op.instance_id = i.instance_id AND op.is_open = 1 AND op.action <> 'unload')"
+	" AND (SELECT COUNT(*) FROM operations op"
+	" WHERE op.instance_id = i.instance_id AND op.is_open = 1 AND op.action <> 'unload') = 0"
 	" FROM orchestrator_instances i WHERE i.wanted_hot = 1 AND i.instance_id > ? ORDER BY i.instance_id LIMIT ?";
 enum { SWEEP_INSTANCE_ID, SWEEP_IS_SHORT };
 
 static const char SQL_TO_PUBLISH[] =
 	"SELECT op.instance_id, op.operation_id FROM operations op"
-	" WHERE op.is_open = 1 AND op.next_publish_at <= UTC_TIMESTAMP(3) AND NOT EXISTS"
-	" (SELECT 1 FROM placements p"
+	" WHERE op.is_open = 1 AND op.next_publish_at <= UTC_TIMESTAMP(3) AND"
+	" (SELECT COUNT(*) FROM placements p"
 	" LEFT JOIN workers w ON w.worker_id = p.worker_id AND w.incarnation = p.incarnation"
 	" AND w.lease_until > UTC_TIMESTAMP(3)"
 	" WHERE p.instance_id = op.instance_id AND (p.state = 'draining' OR"
-	" (w.worker_id IS NOT NULL AND (p.state = 'loading' OR p.build_generation IS NOT NULL))))"
+	" (w.worker_id IS NOT NULL AND (p.state = 'loading' OR p.build_generation IS NOT NULL)))) = 0"
 	" ORDER BY op.next_publish_at LIMIT ?";
 /* The first time again after 10 s, then twice as long each time. Assignments run from left to right. */
 static const char SQL_PUBLISHED[] =
@@ -221,6 +231,12 @@ static bool read_ids(struct db *db, struct id *ret_ids, unsigned max, unsigned *
 
 /* --- reaping --- */
 
+static void incarnation_from_columns(struct db *db, unsigned worker_id, unsigned incarnation, struct incarnation *ret_i)
+{
+	(void)snprintf(ret_i->worker_id, sizeof(ret_i->worker_id), "%s", db_col_str(db, worker_id));
+	ret_i->id = db_col_id(db, incarnation);
+}
+
 /* Reads worker_id and incarnation from the statement that is bound. */
 static bool read_incarnations(struct db *db, struct incarnation *ret_found, unsigned max, unsigned *ret_count,
 			      struct err *e)
@@ -228,12 +244,8 @@ static bool read_incarnations(struct db *db, struct incarnation *ret_found, unsi
 	enum db_result result = DB_DONE;
 	unsigned count = 0;
 
-	while (count < max && (result = db_step(db, e)) == DB_ROW) {
-		struct incarnation *f = &ret_found[count++];
-
-		(void)snprintf(f->worker_id, sizeof(f->worker_id), "%s", db_col_str(db, 0));
-		f->id = db_col_id(db, 1);
-	}
+	while (count < max && (result = db_step(db, e)) == DB_ROW)
+		incarnation_from_columns(db, 0, 1, &ret_found[count++]);
 	db_done(db);
 	*ret_count = count;
 	return result != DB_FAIL;
@@ -261,20 +273,44 @@ static bool declare_dead(struct db *db, struct err *e)
 	return true;
 }
 
+/* *at: the one before, then the next. DB_DONE: there is none. */
+static enum db_result next_incarnation(struct db *db, struct incarnation *at, bool *ret_stands, struct err *e)
+{
+	enum db_result result;
+
+	db_use(db, SQL_NEXT_INCARNATION);
+	db_bind_str(db, at->worker_id);
+	db_bind_str(db, at->worker_id);
+	sql_bind_after(db, &at->id, SQL_ID_FIRST);
+	result = sql_first(db, e);
+	if (result == DB_ROW) {
+		incarnation_from_columns(db, NEXT_WORKER_ID, NEXT_INCARNATION, at);
+		*ret_stands = db_col_i64(db, NEXT_STANDS) > 0;
+	}
+	return result;
+}
+
+/* The incarnations that stand no more but have placements; of only_worker all but `incarnation`. */
 static bool find_dead(struct db *db, const char *only_worker, const struct id *incarnation,
 		      struct incarnation ret_dead[DEAD_BATCH], unsigned *ret_count, struct err *e)
 {
-	if (only_worker) {
-		db_use(db, SQL_DEAD_OF_WORKER);
-		db_bind_str(db, only_worker);
-		db_bind_id(db, incarnation);
-	} else {
-		if (!declare_dead(db, e))
-			return false;
-		db_use(db, SQL_DEAD);
+	struct incarnation at = {.worker_id = ""};
+	enum db_result result = DB_DONE;
+	unsigned count = 0;
+	bool stands;
+
+	if (only_worker)
+		(void)snprintf(at.worker_id, sizeof(at.worker_id), "%s", only_worker);
+	else if (!declare_dead(db, e))
+		return false;
+	while (count < DEAD_BATCH && (result = next_incarnation(db, &at, &stands, e)) == DB_ROW) {
+		if (only_worker && strcmp(at.worker_id, only_worker) != 0)
+			break;
+		if (only_worker ? !id_equal(&at.id, incarnation) : !stands)
+			ret_dead[count++] = at;
 	}
-	db_bind_u64(db, DEAD_BATCH);
-	return read_incarnations(db, ret_dead, DEAD_BATCH, ret_count, e);
+	*ret_count = count;
+	return result != DB_FAIL;
 }
 
 bool recovery_reap(struct db *db, const char *only_worker, const struct id *incarnation, recovered_fn fn, void *closure,

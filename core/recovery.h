@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Healing, in bounded, indexed steps; each is one short transaction per App. Called by the one worker that holds the
- * advisory lock RECOVERY_LOCK. Each step that may have more to do says so.
+ * Healing, in bounded, indexed steps of short transactions, each over some dozen Apps; rows that others have locked
+ * are left for the next pass. Called by the one worker that holds the advisory lock RECOVERY_LOCK. Each step that may
+ * have more to do says so. The callbacks run after the commit.
  */
 #ifndef CORE_RECOVERY_H
 #define CORE_RECOVERY_H
@@ -34,7 +35,7 @@ typedef void (*recovered_fn)(void *closure, const struct recovered *r);
  * only_worker NULL: all; else only placements of that worker_id whose incarnation is not `incarnation` (a worker's own start).
  */
 bool recovery_reap(struct db *db, const char *only_worker, const struct id *incarnation, recovered_fn fn, void *closure, bool *ret_more, struct err *e) MUST_CHECK;
-/* Hot Apps whose backoff is over (index next_attempt_at): a recovery operation where copies are missing. */
+/* Hot Apps whose backoff is over: it is cleared, and where copies are missing there comes a recovery operation. */
 bool recovery_retry(struct db *db, recovered_fn fn, void *closure, bool *ret_more, struct err *e) MUST_CHECK;
 /* The slow sweep: the next RECOVERY_BATCH wanted hot Apps after *cursor; at the end *cursor becomes "". */
 bool recovery_sweep(struct db *db, struct id *cursor, recovered_fn fn, void *closure, struct err *e) MUST_CHECK;

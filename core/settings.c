@@ -5,7 +5,8 @@
  * filled in, the password of the program that runs, and the checks that concern
  * more than one option. Every program checks the whole file but reads only its
  * own password, so none needs to see another's secrets.
- * Options marked CONF_RELOAD are taken over by the running program on SIGHUP.
+ * Options marked CONF_RELOAD, all of them numbers or words, can be taken over by
+ * a running program (settings_reload).
  */
 #include "core/settings.h"
 
@@ -399,6 +400,7 @@ bool settings_load(const char *path, enum settings_program program, struct setti
 	}
 	if (!resolve(&s, program, chosen, e))
 		goto fail;
+	s.path = realpath(chosen, NULL);
 	*ret_settings = s;
 	if (ret_path)
 		*ret_path = xstrdup(chosen);
@@ -411,6 +413,28 @@ fail:
 void settings_clear(struct settings *s)
 {
 	conf_clear(options, ARRAY_LEN(options), s);
+	free(s->path);
+	s->path = NULL;
+}
+
+static void take_over(const struct conf_option *option, struct settings *s, const struct settings *fresh)
+{
+	size_t size = option->type == CONF_INT ? sizeof(int64_t) : sizeof(int);
+
+	memcpy((char *)s + option->offset, (const char *)fresh + option->offset, size);
+}
+
+bool settings_reload(struct settings *s, enum settings_program program, struct err *e)
+{
+	struct settings fresh;
+
+	if (!settings_load(s->path, program, &fresh, NULL, e))
+		return false;
+	for (size_t i = 0; i < ARRAY_LEN(options); i++)
+		if (options[i].flags & CONF_RELOAD)
+			take_over(&options[i], s, &fresh);
+	settings_clear(&fresh);
+	return true;
 }
 
 void settings_dump(const struct settings *s, FILE *out)

@@ -27,6 +27,7 @@ struct settings_login {
 };
 
 struct settings {
+	char *path; /* of the file, absolute */
 	struct {
 		char *socket, *host, *name, *tls_ca;
 		int64_t port, connect_timeout_s, io_timeout_s;
@@ -79,6 +80,8 @@ struct settings {
  * NULL) is the file used, malloc'd. */
 bool settings_load(const char *path, enum settings_program program, struct settings *ret_settings, char **ret_path, struct err *e) MUST_CHECK;
 void settings_clear(struct settings *s); /* wipes secrets */
+/* For SIGHUP: reads the file again and, where all of it is valid, takes over the options marked CONF_RELOAD (numbers and words). */
+bool settings_reload(struct settings *s, enum settings_program program, struct err *e) MUST_CHECK;
 /* Effective values without secrets. */
 void settings_dump(const struct settings *s, FILE *out);
 

@@ -87,7 +87,8 @@ static pthread_mutex_t *lock_set(struct access_cache *cache, size_t set)
 	return lock;
 }
 
-bool access_cache_get(struct access_cache *cache, const struct access_key *key, int64_t now_ms, struct access_known *ret_known)
+bool access_cache_get(struct access_cache *cache, const struct access_key *key, int64_t now_ms,
+		      struct access_known *ret_known)
 {
 	size_t set = set_of_key(key);
 	bool is_found = false;
@@ -133,7 +134,8 @@ void access_cache_put(struct access_cache *cache, const struct access_key *key, 
 }
 
 /* NULL stands for all. */
-static void drop_from_set(struct access_cache *cache, size_t set, const struct id_bin *org_id, const struct id_bin *instance_id)
+static void drop_from_set(struct access_cache *cache, size_t set, const struct id_bin *org_id,
+			  const struct id_bin *instance_id)
 {
 	pthread_mutex_t *lock = lock_set(cache, set);
 	for (size_t i = 0; i < WAY_COUNT; i++) {

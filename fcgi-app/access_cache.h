@@ -39,7 +39,8 @@ struct access_known {
 struct access_cache *access_cache_new(void);
 void access_cache_free(struct access_cache **cache);
 
-bool access_cache_get(struct access_cache *cache, const struct access_key *key, int64_t now_ms, struct access_known *ret_known);
+bool access_cache_get(struct access_cache *cache, const struct access_key *key, int64_t now_ms,
+		      struct access_known *ret_known);
 void access_cache_put(struct access_cache *cache, const struct access_key *key, const struct access_known *known);
 /* instance_id "" drops all of the org, org_id "" too everything. */
 void access_cache_drop(struct access_cache *cache, const struct id *org_id, const struct id *instance_id);

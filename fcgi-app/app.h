@@ -36,8 +36,8 @@ struct app {
 };
 
 /*
- * A connection to a database of the right schema. ERR_BUSY: all are lent. ERR_DOWN: the server is away, or its schema is
- * older than this program, which the log then says.
+ * A connection to a database of the right schema. ERR_BUSY: all are lent. ERR_DOWN: the server is away, or its schema
+ * is older than this program, which the log then says.
  */
 bool app_db_take(struct app *app, enum app_share share, struct db **ret_db, struct err *e) MUST_CHECK;
 /* Accepts a NULL connection. */

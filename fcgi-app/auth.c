@@ -27,7 +27,7 @@ void auth_ask(const struct request *req, struct access_request *ret_ask)
 }
 
 bool auth_check(struct request *req, struct db *db, const struct access_request *ask, struct access *ret_access,
-                enum problem *ret_problem, struct err *e)
+		enum problem *ret_problem, struct err *e)
 {
 	if (!req->has_token) {
 		*ret_problem = PROBLEM_UNAUTHORIZED;
@@ -69,7 +69,7 @@ void auth_leave(struct request *req, struct visit *v)
 
 /* What is wrong with the body counts only for those who may send one. */
 static enum next refuse_in_order(struct request *req, struct response *res, enum problem problem, const char *detail,
-                                 struct err *e)
+				 struct err *e)
 {
 	struct visit v = {0};
 	enum next next;
@@ -80,10 +80,10 @@ static enum next refuse_in_order(struct request *req, struct response *res, enum
 	return next;
 }
 
-bool auth_body(struct request *req, struct response *res, enum next *ret_next, struct err *e)
+bool auth_body(struct request *req, struct response *res, bool is_optional, enum next *ret_next, struct err *e)
 {
 	const char *detail = NULL;
-	enum problem problem = request_read_body(req, &detail);
+	enum problem problem = request_read_body(req, is_optional, &detail);
 
 	if (problem == PROBLEM_NONE)
 		return true;
@@ -91,7 +91,8 @@ bool auth_body(struct request *req, struct response *res, enum next *ret_next, s
 	return false;
 }
 
-enum next auth_refuse_fields(struct request *req, struct response *res, const struct field_errors *errors, struct err *e)
+enum next auth_refuse_fields(struct request *req, struct response *res, const struct field_errors *errors,
+			     struct err *e)
 {
 	enum next next = refuse_in_order(req, res, PROBLEM_INVALID, NULL, e);
 

@@ -16,14 +16,14 @@ struct field_errors *body_errors(struct request *req)
 }
 
 bool body_read(struct request *req, struct response *res, const struct field *table, size_t count, bool is_optional,
-               void *ret_fields, struct field_errors *errors, enum next *ret_next, struct err *e)
+	       void *ret_fields, struct field_errors *errors, enum next *ret_next, struct err *e)
 {
 	*ret_next = NEXT_FAIL;
 	if (!errors)
 		return err_set(e, ERR_LIMIT, "the memory of a request is too small");
-	if (!auth_body(req, res, ret_next, e))
+	if (!auth_body(req, res, is_optional, ret_next, e))
 		return false;
-	if (!req->body && is_optional)
+	if (!req->has_body)
 		return true;
 	if (fields_read(req->body, "", table, count, ret_fields, errors))
 		return true;

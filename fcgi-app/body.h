@@ -16,6 +16,6 @@ struct request;
 struct field_errors *body_errors(struct request *req);
 /* ret_fields holds the defaults. is_optional: an empty body leaves them. False: *ret_next. */
 bool body_read(struct request *req, struct response *res, const struct field *table, size_t count, bool is_optional,
-               void *ret_fields, struct field_errors *errors, enum next *ret_next, struct err *e);
+	       void *ret_fields, struct field_errors *errors, enum next *ret_next, struct err *e);
 
 #endif

@@ -23,6 +23,9 @@
 #include "lib/log.h"
 #include "lib/xalloc.h"
 
+/* A worker sends one message per word as fast as it can, a client reads as it can: room for a long answer. */
+#define CALL_QUEUE_MAX 16384
+
 struct busline {
 	const struct settings *settings;
 	struct waits *waits;
@@ -33,6 +36,7 @@ struct busline {
 	unsigned users; /* of bus */
 	struct bus_sub *events, *changes;
 	_Atomic bool is_closed; /* the library gave the connection up */
+	_Atomic bool is_ending; /* we close it ourselves: no news */
 };
 
 /* --- on the library's threads --- */
@@ -44,7 +48,7 @@ static void on_state(void *closure, bool is_up)
 
 	if (is_up)
 		log_info("connected to the bus", NULL);
-	else
+	else if (!line->is_ending)
 		log_warn("the bus is away: chats answer 503, events are published later", NULL);
 	access_cache_drop(line->cache, &all, &all);
 	waits_wake_all(line->waits);
@@ -100,6 +104,7 @@ static bool open_bus(struct busline *line, struct bus **ret_bus, struct err *e)
 	struct bus_options options = {0};
 
 	settings_bus_options(line->settings, SETTINGS_APP, &options);
+	options.call_queue_max = CALL_QUEUE_MAX;
 	options.state_changed = on_state;
 	options.closed = on_closed;
 	options.closure = line;
@@ -112,12 +117,13 @@ static void subscribe(struct busline *line)
 
 	if (!line->events && !bus_subscribe(line->bus, EVENT_EVENTS_ALL, NULL, 0, on_event, line, &line->events, &e))
 		log_debug("not subscribed to events yet", "error=\"%s\"", e.text);
-	if (!line->changes && !bus_subscribe(line->bus, EVENT_CHANGES_ALL, NULL, 0, on_change, line, &line->changes, &e))
+	if (!line->changes &&
+	    !bus_subscribe(line->bus, EVENT_CHANGES_ALL, NULL, 0, on_change, line, &line->changes, &e))
 		log_debug("not subscribed to changes yet", "error=\"%s\"", e.text);
 }
 
-bool busline_open(const struct settings *settings, struct waits *waits, struct access_cache *cache, struct busline **ret_line,
-                  struct err *e)
+bool busline_open(const struct settings *settings, struct waits *waits, struct access_cache *cache,
+		  struct busline **ret_line, struct err *e)
 {
 	struct busline *line = xcalloc(1, sizeof(*line));
 
@@ -139,6 +145,7 @@ void busline_close(struct busline **line)
 {
 	if (!*line)
 		return;
+	(*line)->is_ending = true;
 	if ((*line)->bus)
 		bus_close(&(*line)->bus);
 	pthread_cond_destroy(&(*line)->is_idle);

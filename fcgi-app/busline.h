@@ -20,8 +20,8 @@ struct settings;
 struct waits;
 
 /* settings, waits and cache live longer than it. */
-bool busline_open(const struct settings *settings, struct waits *waits, struct access_cache *cache, struct busline **ret_line,
-                  struct err *e) MUST_CHECK;
+bool busline_open(const struct settings *settings, struct waits *waits, struct access_cache *cache,
+		  struct busline **ret_line, struct err *e) MUST_CHECK;
 /* After the last busline_give. */
 void busline_close(struct busline **line);
 /* Never NULL; may be down. */

@@ -92,7 +92,8 @@ static bool listen_on_path(const struct fcgi_options *o, int *ret_fd, struct err
 	size_t len = strlen(o->socket);
 
 	if (len >= sizeof(addr.sun_path))
-		return err_set(e, ERR_INPUT, "the path of the socket is longer than %zu bytes", sizeof(addr.sun_path) - 1);
+		return err_set(e, ERR_INPUT, "the path of the socket is longer than %zu bytes",
+			       sizeof(addr.sun_path) - 1);
 	memcpy(addr.sun_path, o->socket, len + 1);
 	if (!remove_stale(o->socket, &addr, e))
 		return false;
@@ -158,7 +159,7 @@ static bool take_inherited(int *ret_fd, struct err *e)
 
 	if (getsockopt(STDIN_FILENO, SOL_SOCKET, SO_ACCEPTCONN, &is_listening, &len) != 0 || !is_listening)
 		return err_set(e, ERR_INPUT,
-		               "descriptor 0 is no listening socket: set app.socket, or let a web server start this");
+			       "descriptor 0 is no listening socket: set app.socket, or let a web server start this");
 	int flags = fcntl(STDIN_FILENO, F_GETFL);
 	if (flags < 0 || fcntl(STDIN_FILENO, F_SETFL, flags | O_NONBLOCK) != 0)
 		return fail_errno(e, "fcntl");
@@ -241,7 +242,7 @@ bool fcgi_conn_new(struct fcgi *fcgi, struct fcgi_conn **ret_conn, struct err *e
 	else if (FCGX_InitRequest(&c->request, -1, FCGI_FAIL_ACCEPT_ON_INTR) != 0)
 		(void)err_set(e, ERR_INTERNAL, "libfcgi made no request");
 	else if (watch(c->epoll_fd, fcgi->stop_fd, EPOLLIN, e) &&
-	         watch(c->epoll_fd, fcgi->listen_fd, EPOLLIN | EPOLLEXCLUSIVE, e)) {
+		 watch(c->epoll_fd, fcgi->listen_fd, EPOLLIN | EPOLLEXCLUSIVE, e)) {
 		*ret_conn = c;
 		return true;
 	}

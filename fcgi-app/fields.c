@@ -59,8 +59,9 @@ static const char *read_text(const struct field *f, const struct jval *v, void *
 	int64_t n = s ? count_characters(s, len) : -1;
 
 	if (n < f->min || n > f->max)
-		return arena_printf(mem, "must be a string of %" PRId64 " to %" PRId64 " characters, without control characters",
-		                    f->min, f->max);
+		return arena_printf(
+			mem, "must be a string of %" PRId64 " to %" PRId64 " characters, without control characters",
+			f->min, f->max);
 	memcpy(to, &s, sizeof(s));
 	return NULL;
 }
@@ -215,14 +216,14 @@ static bool check_name(void *closure, const char *key, struct jval *v)
 	return r->errors->count < FIELD_ERRORS_MAX;
 }
 
-bool fields_read(const struct jval *object, const char *prefix, const struct field *fields, size_t count, void *ret_struct,
-                 struct field_errors *errors)
+bool fields_read(const struct jval *object, const char *prefix, const struct field *fields, size_t count,
+		 void *ret_struct, struct field_errors *errors)
 {
 	struct reading r = {.prefix = prefix, .fields = fields, .count = count, .errors = errors};
 	size_t before = errors->count;
 
 	if (jval_type(object) != JVAL_OBJECT) {
-		fields_fail(errors, "", "the body must be a JSON object");
+		fields_fail(errors, prefix, "the body must be a JSON object");
 		return false;
 	}
 	jval_each(object, check_name, &r);
@@ -281,17 +282,22 @@ bool fields_parse_time(const char *text, size_t len, int64_t *ret_unix_ms)
 {
 	int year, month, day, hour, minute, second, ms, offset_min;
 
-	if (len < 20 || strlen(text) != len || text[4] != '-' || text[7] != '-' || (text[10] != 'T' && text[10] != 't') ||
-	    text[13] != ':' || text[16] != ':')
+	if (len < 20 || strlen(text) != len || text[4] != '-' || text[7] != '-' ||
+	    (text[10] != 'T' && text[10] != 't') || text[13] != ':' || text[16] != ':')
 		return false;
 	if (!digits(text, 4, &year) || !digits(text + 5, 2, &month) || !digits(text + 8, 2, &day) ||
 	    !digits(text + 11, 2, &hour) || !digits(text + 14, 2, &minute) || !digits(text + 17, 2, &second) ||
 	    !parse_tail(text + 19, &ms, &offset_min))
 		return false;
-	if (year < 1970 || month < 1 || month > 12 || day < 1 || day > days_of(year, month) || hour > 23 || minute > 59 ||
-	    second > 60)
+	if (year < 1970 || month < 1 || month > 12 || day < 1 || day > days_of(year, month) || hour > 23 ||
+	    minute > 59 || second > 60)
 		return false;
-	struct tm tm = {.tm_year = year - 1900, .tm_mon = month - 1, .tm_mday = day, .tm_hour = hour, .tm_min = minute, .tm_sec = second};
+	struct tm tm = {.tm_year = year - 1900,
+			.tm_mon = month - 1,
+			.tm_mday = day,
+			.tm_hour = hour,
+			.tm_min = minute,
+			.tm_sec = second};
 	*ret_unix_ms = ((int64_t)timegm(&tm) - offset_min * 60) * 1000 + ms;
 	return true;
 }

@@ -67,8 +67,8 @@ struct field_errors {
 };
 
 /* prefix: "" or "quotas." in the names of errors. Strings are borrowed from object. True: this object had no error. */
-bool fields_read(const struct jval *object, const char *prefix, const struct field *fields, size_t count, void *ret_struct,
-                 struct field_errors *errors);
+bool fields_read(const struct jval *object, const char *prefix, const struct field *fields, size_t count,
+		 void *ret_struct, struct field_errors *errors);
 /* Adds one; past FIELD_ERRORS_MAX it is dropped. reason must live in mem or be a constant; field is copied. */
 void fields_fail(struct field_errors *errors, const char *field, const char *reason);
 

@@ -48,7 +48,8 @@ static struct jval *render_bus(struct app *app, bool *ret_is_good)
 	struct jval *o = jval_new_object();
 	struct err e = {0};
 	bool is_up = bus_is_up(bus);
-	bool has_consumer = is_up && bus_consumer_info(bus, EVENT_STREAM, EVENT_CONSUMER, BUS_INFO_TIMEOUT_MS, &info, &e);
+	bool has_consumer =
+		is_up && bus_consumer_info(bus, EVENT_STREAM, EVENT_CONSUMER, BUS_INFO_TIMEOUT_MS, &info, &e);
 
 	jval_add_bool(o, "connected", is_up);
 	jval_add_bool(o, "clustered", is_up && bus_is_clustered(bus));

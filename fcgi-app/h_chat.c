@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Chat. The token and the org are checked before the body is read, the App
- * after; both may come from the access cache. Then the turn runs over the bus. Where nobody holds the App, a hot one is explained and a demand
- * one is loaded: the request joins the one open demand operation, waits for
- * its end, and asks again.
+ * after; both may come from the access cache. Then the turn runs over the bus. Where nobody holds the App, a hot one is
+ * explained and a demand one is loaded: the request joins the one open demand operation, waits for its end, and asks
+ * again.
  *
  * Until the first byte of a stream every failure is a problem document, after
  * it an `error` event.
@@ -156,7 +156,8 @@ static enum problem absence_of(const struct instance *instance)
 	return PROBLEM_INSTANCE_NOT_LOADED;
 }
 
-/* Why a hot App does not answer. Only the plain "not loaded" is kept, until a change of the App or the end of its second. */
+/* Why a hot App does not answer. Only the plain "not loaded" is kept, until a change of the App or the end of its
+ * second. */
 static enum next explain_absence(struct chat *c, struct err *e)
 {
 	struct instance instance = {0};
@@ -197,7 +198,7 @@ static bool read_operation(struct chat *c, struct operation *op, enum problem *r
 {
 	struct db *db = NULL;
 	bool ok = app_db_take(c->req->app, APP_ANY, &db, e) &&
-	          operation_get(db, c->req->mem, &op->org_id, &op->operation_id, op, ret_problem, e);
+		  operation_get(db, c->req->mem, &op->org_id, &op->operation_id, op, ret_problem, e);
 
 	app_db_give(c->req->app, &db);
 	return ok;
@@ -244,7 +245,7 @@ static bool join_load(struct chat *c, struct operation *ret_op, enum next *ret_n
 	ok = check_in_database(c, true, &v, ret_next, e); /* it may have been suspended meanwhile, or become hot */
 	if (ok && c->known.tier == TIER_DEMAND) {
 		ok = operation_demand(v.db, c->req->mem, &c->request.instance_id, c->req->request_id, ret_op, &is_new,
-		                      &retry_after_s, &reason, &problem, e);
+				      &retry_after_s, &reason, &problem, e);
 		*ret_next = NEXT_FAIL;
 	}
 	auth_leave(c->req, &v);
@@ -349,7 +350,8 @@ static enum next answer_end(struct chat *c, const struct chat_reply *end)
 	c->res->raw = arena_memdup(c->req->mem, end->body, end->body_len);
 	c->res->raw_len = end->body_len;
 	c->res->raw_type = "application/json";
-	return c->res->raw ? NEXT_SEND : refuse(c->res, PROBLEM_INTERNAL, "The answer is larger than one request may hold.");
+	return c->res->raw ? NEXT_SEND
+			   : refuse(c->res, PROBLEM_INTERNAL, "The answer is larger than one request may hold.");
 }
 
 static enum next collect(struct chat *c)
@@ -528,7 +530,7 @@ static bool read_chat(struct request *req, struct response *res, struct chat_fie
 {
 	struct field_errors *errors = arena_alloc(req->mem, sizeof(*errors));
 	const char *detail = NULL;
-	enum problem problem = request_read_body(req, &detail);
+	enum problem problem = request_read_body(req, false, &detail);
 
 	*ret_fields = (struct chat_fields){.stream = true};
 	if (!errors || problem != PROBLEM_NONE) {

@@ -64,7 +64,7 @@ static bool load_file(struct request *req, struct response *res, const char *fil
 	res->raw = data;
 	res->raw_len = (size_t)st.st_size;
 	res->etag = arena_printf(req->mem, "\"%" PRIx64 "-%" PRIx64 "-%lx\"", (uint64_t)st.st_mtim.tv_sec,
-	                         (uint64_t)st.st_size, st.st_mtim.tv_nsec);
+				 (uint64_t)st.st_size, st.st_mtim.tv_nsec);
 	ok = true;
 out:
 	if (fd >= 0)

@@ -36,15 +36,32 @@ static const char *const tier_words[] = {[TIER_HOT] = "hot", [TIER_DEMAND] = "de
 static const char *const status_words[] = {[STATUS_ACTIVE] = "active", [STATUS_SUSPENDED] = "suspended", NULL};
 
 #define AT(member) .offset = offsetof(struct instance_fields, member)
-#define NAME(flag) {.name = "name", .type = FIELD_TEXT, .flags = flag, AT(name), .min = 1, .max = INSTANCE_NAME_MAX}
-#define MODE {.name = "mode", .type = FIELD_TEXT, AT(mode), .min = 1, .max = WORD_MAX}
-#define TIER {.name = "tier", .type = FIELD_WORD, AT(tier), .words = tier_words}
+#define NAME(flag)                                                                                                     \
+	{                                                                                                              \
+		.name = "name", .type = FIELD_TEXT, .flags = flag, AT(name), .min = 1, .max = INSTANCE_NAME_MAX        \
+	}
+#define MODE                                                                                                           \
+	{                                                                                                              \
+		.name = "mode", .type = FIELD_TEXT, AT(mode), .min = 1, .max = WORD_MAX                                \
+	}
+#define TIER                                                                                                           \
+	{                                                                                                              \
+		.name = "tier", .type = FIELD_WORD, AT(tier), .words = tier_words                                      \
+	}
 /* null: the organization's, which a new App and a change say differently */
 #define TTL(null)                                                                                                      \
-	{.name = "ttl_seconds", .type = FIELD_INT, .flags = FIELD_NULLABLE, AT(ttl_seconds), .min = 1,                 \
-	 .max = INSTANCE_TTL_MAX, .null_value = null}
-#define REPLICAS {.name = "replicas", .type = FIELD_INT, AT(replicas), .min = 1, .max = INSTANCE_REPLICAS_MAX}
-#define PLUGINS {.name = "active_plugin_ids", .type = FIELD_ARRAY, AT(active_plugin_ids), .max = PLUGINS_MAX}
+	{                                                                                                              \
+		.name = "ttl_seconds", .type = FIELD_INT, .flags = FIELD_NULLABLE, AT(ttl_seconds), .min = 1,          \
+		.max = INSTANCE_TTL_MAX, .null_value = null                                                            \
+	}
+#define REPLICAS                                                                                                       \
+	{                                                                                                              \
+		.name = "replicas", .type = FIELD_INT, AT(replicas), .min = 1, .max = INSTANCE_REPLICAS_MAX            \
+	}
+#define PLUGINS                                                                                                        \
+	{                                                                                                              \
+		.name = "active_plugin_ids", .type = FIELD_ARRAY, AT(active_plugin_ids), .max = PLUGINS_MAX            \
+	}
 
 static const struct field create_table[] = {
 	NAME(FIELD_REQUIRED),
@@ -123,7 +140,7 @@ static bool create_body(struct db *db, struct write *w, struct err *e)
 
 /* Fills in what was not given. False: the errors say why. */
 static bool make_instance(struct request *req, const struct instance_fields *fields, struct field_errors *errors,
-                          struct instance *ret_instance, struct jval **ret_empty)
+			  struct instance *ret_instance, struct jval **ret_empty)
 {
 	const struct framework *f = framework_find(fields->framework_type);
 	const struct jval *config = fields->config ? fields->config : (*ret_empty = jval_new_object());
@@ -150,21 +167,21 @@ static bool make_instance(struct request *req, const struct instance_fields *fie
 	check_plugins(fields->active_plugin_ids, errors);
 	if (ret_instance->config)
 		instance_config_hash(f->name, ret_instance->mode, ret_instance->config, ret_instance->active_plugin_ids,
-		                     ret_instance->config_hash);
+				     ret_instance->config_hash);
 	else
 		fields_fail(errors, "config", "is too large");
 	return errors->count == 0;
 }
 
 static enum next answer_instance(struct request *req, struct response *res, int status, const struct instance *instance,
-                                 const struct id *operation_id)
+				 const struct id *operation_id)
 {
 	struct jval *o = render_instance(instance);
 
 	render_add_id(o, "operation_id", operation_id);
 	if (status == 201)
 		res->location = arena_printf(req->mem, "/api/orgs/%s/orchestrators/%s", instance->org_id.text,
-		                             instance->instance_id.text);
+					     instance->instance_id.text);
 	return answer(res, status, o);
 }
 
@@ -176,19 +193,21 @@ static enum next look_up_created(struct request *req, struct response *res, cons
 	struct db *db = NULL;
 	struct err e = {0};
 	bool ok = app_db_take(req->app, APP_ANY, &db, &e) &&
-	          instance_get(db, req->mem, &made->instance_id, &found, &problem, &e);
+		  instance_get(db, req->mem, &made->instance_id, &found, &problem, &e);
 
 	app_db_give(req->app, &db);
 	if (ok && problem == PROBLEM_NONE)
 		return answer_instance(req, res, 201, &found, &(struct id){""});
 	/* Not found is no proof: the server may still be at it. */
-	res->location = arena_printf(req->mem, "/api/orgs/%s/orchestrators/%s", req->org_id.text, made->instance_id.text);
+	res->location =
+		arena_printf(req->mem, "/api/orgs/%s/orchestrators/%s", req->org_id.text, made->instance_id.text);
 	return refuse(res, PROBLEM_OUTCOME_UNKNOWN, NULL);
 }
 
 enum next h_instance_create(struct request *req, struct response *res, struct err *e)
 {
-	struct instance_fields fields = {.framework_type = FRAMEWORK_DEFAULT, .tier = -1, .ttl_seconds = -1, .replicas = 1};
+	struct instance_fields fields = {
+		.framework_type = FRAMEWORK_DEFAULT, .tier = -1, .ttl_seconds = -1, .replicas = 1};
 	struct field_errors *errors = body_errors(req);
 	struct jval *empty = NULL;
 	struct create c = {0};
@@ -252,7 +271,7 @@ static bool change_body(struct db *db, struct write *w, struct err *e)
 		return true;
 	}
 	if (!instance_apply(db, &w->access.instance, &c->change, &c->operation_id, w->req->request_id, &c->changed,
-	                    &w->problem, e))
+			    &w->problem, e))
 		return false;
 	return w->problem != PROBLEM_NONE ||
 	       instance_get(db, w->req->mem, &w->req->instance_id, &c->after, &w->problem, e);
@@ -291,14 +310,15 @@ static enum next look_up_changed(struct request *req, struct response *res, cons
 	struct db *db = NULL;
 	struct err e = {0};
 	bool ok = app_db_take(req->app, APP_ANY, &db, &e) &&
-	          operation_get(db, req->mem, &req->org_id, &c->operation_id, &op, &problem, &e) &&
-	          problem == PROBLEM_NONE && instance_get(db, req->mem, &req->instance_id, &found, &problem, &e) &&
-	          problem == PROBLEM_NONE;
+		  operation_get(db, req->mem, &req->org_id, &c->operation_id, &op, &problem, &e) &&
+		  problem == PROBLEM_NONE && instance_get(db, req->mem, &req->instance_id, &found, &problem, &e) &&
+		  problem == PROBLEM_NONE;
 
 	app_db_give(req->app, &db);
 	if (ok)
 		return answer_instance(req, res, 200, &found, &op.operation_id);
-	res->location = arena_printf(req->mem, "/api/orgs/%s/orchestrators/%s", req->org_id.text, req->instance_id.text);
+	res->location =
+		arena_printf(req->mem, "/api/orgs/%s/orchestrators/%s", req->org_id.text, req->instance_id.text);
 	return refuse(res, PROBLEM_OUTCOME_UNKNOWN, NULL);
 }
 
@@ -327,7 +347,8 @@ static enum next apply(struct request *req, struct response *res, struct change 
 }
 
 /* Reads the body by the table and applies what it says. */
-static enum next change_by(struct request *req, struct response *res, const struct field *table, size_t count, struct err *e)
+static enum next change_by(struct request *req, struct response *res, const struct field *table, size_t count,
+			   struct err *e)
 {
 	struct instance_fields fields = {.tier = -1, .status = -1, .ttl_seconds = -1, .replicas = -1};
 	struct change c = {.fields = &fields, .errors = body_errors(req)};

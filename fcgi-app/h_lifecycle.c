@@ -37,12 +37,20 @@ struct lifecycle_fields {
 
 static const char *const tier_words[] = {[TIER_HOT] = "hot", [TIER_DEMAND] = "demand", NULL};
 
-#define TIER_FIELD {.name = "tier", .type = FIELD_WORD, .offset = offsetof(struct lifecycle_fields, tier), .words = tier_words}
+#define TIER_FIELD                                                                                                     \
+	{                                                                                                              \
+		.name = "tier", .type = FIELD_WORD, .offset = offsetof(struct lifecycle_fields, tier),                 \
+		.words = tier_words                                                                                    \
+	}
 
 static const struct field load_table[] = {TIER_FIELD};
 static const struct field unload_table[] = {
 	TIER_FIELD,
-	{.name = "drain_s", .type = FIELD_INT, .offset = offsetof(struct lifecycle_fields, drain_s), .min = 0, .max = DRAIN_MAX_S},
+	{.name = "drain_s",
+	 .type = FIELD_INT,
+	 .offset = offsetof(struct lifecycle_fields, drain_s),
+	 .min = 0,
+	 .max = DRAIN_MAX_S},
 };
 static const struct field reload_table[] = {
 	TIER_FIELD,
@@ -55,15 +63,15 @@ static const struct {
 	const char *published, *kept;
 } kinds[] = {
 	[ACTION_LOAD] = {load_table, ARRAY_LEN(load_table), "Load event published",
-	                 "Load accepted; its event is published when the bus is back"},
+			 "Load accepted; its event is published when the bus is back"},
 	[ACTION_UNLOAD] = {unload_table, ARRAY_LEN(unload_table), "Unload event published",
-	                   "Unload accepted; its event is published when the bus is back"},
+			   "Unload accepted; its event is published when the bus is back"},
 	[ACTION_RELOAD] = {reload_table, ARRAY_LEN(reload_table), "Reload event published",
-	                   "Reload accepted; its event is published when the bus is back"},
+			   "Reload accepted; its event is published when the bus is back"},
 };
 
 static void fill_request(struct request *req, enum action action, const struct lifecycle_fields *fields,
-                         struct lifecycle_request *ret_request)
+			 struct lifecycle_request *ret_request)
 {
 	*ret_request = (struct lifecycle_request){
 		.action = action,
@@ -78,11 +86,11 @@ static void fill_request(struct request *req, enum action action, const struct l
 }
 
 static bool read_operation(struct request *req, const struct id *operation_id, struct operation *ret_op,
-                           enum problem *ret_problem, struct err *e)
+			   enum problem *ret_problem, struct err *e)
 {
 	struct db *db = NULL;
 	bool ok = app_db_take(req->app, APP_ANY, &db, e) &&
-	          operation_get(db, req->mem, &req->org_id, operation_id, ret_op, ret_problem, e);
+		  operation_get(db, req->mem, &req->org_id, operation_id, ret_op, ret_problem, e);
 
 	app_db_give(req->app, &db);
 	return ok;
@@ -92,7 +100,8 @@ static bool read_operation(struct request *req, const struct id *operation_id, s
  * The connection was lost during COMMIT. Looks several times: the server may still be at it, or on its way back.
  * PROBLEM_NONE: it was done. PROBLEM_DB_UNAVAILABLE: nothing happened.
  */
-static enum problem look_up(struct request *req, const struct lifecycle_request *request, struct lifecycle_accepted *ret_accepted)
+static enum problem look_up(struct request *req, const struct lifecycle_request *request,
+			    struct lifecycle_accepted *ret_accepted)
 {
 	enum problem outcome = PROBLEM_OUTCOME_UNKNOWN;
 
@@ -119,7 +128,7 @@ static const char *location_of(struct request *req, const struct id *operation_i
 
 /* Steps 1 and 2. False: *ret_next. */
 static bool accept_request(struct request *req, struct response *res, const struct lifecycle_request *request,
-                           struct lifecycle_accepted *accepted, enum next *ret_next, struct err *e)
+			   struct lifecycle_accepted *accepted, enum next *ret_next, struct err *e)
 {
 	enum problem problem = PROBLEM_NONE;
 	struct db *db = NULL;
@@ -136,6 +145,8 @@ static bool accept_request(struct request *req, struct response *res, const stru
 	if (ok && problem == PROBLEM_NONE)
 		app_touch_token(db, &accepted->access.caller);
 	app_db_give(req->app, &db);
+	req->caller = accepted->access.caller;
+	req->has_caller = ok && id_is_set(&req->caller.token_id);
 	if (!ok && e->code == ERR_UNCERTAIN) {
 		log_warn("the connection was lost during COMMIT", "operation=%s", request->operation_id.text);
 		problem = look_up(req, request, accepted);
@@ -167,7 +178,8 @@ static bool wait_for_end(struct request *req, struct wait *w, struct operation *
 	}
 }
 
-static enum next answer_accepted(struct request *req, struct response *res, const struct operation *op, bool is_published)
+static enum next answer_accepted(struct request *req, struct response *res, const struct operation *op,
+				 bool is_published)
 {
 	struct jval *o = jval_new_object();
 
@@ -182,7 +194,8 @@ static enum next answer_accepted(struct request *req, struct response *res, cons
 }
 
 /* Step 3 and 4, where the client prefers to wait. The wait begins before the event can have any effect. */
-static enum next publish_and_wait(struct request *req, struct response *res, struct lifecycle_accepted *accepted, int wait_s)
+static enum next publish_and_wait(struct request *req, struct response *res, struct lifecycle_accepted *accepted,
+				  int wait_s)
 {
 	struct operation *op = &accepted->op;
 	struct wait w;

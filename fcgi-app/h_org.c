@@ -30,12 +30,23 @@ struct org_fields {
 static const char *const status_words[] = {[STATUS_ACTIVE] = "active", [STATUS_SUSPENDED] = "suspended", NULL};
 
 #define AT(member) .offset = offsetof(struct org_fields, member)
-#define NAME(flag) {.name = "name", .type = FIELD_TEXT, .flags = flag, AT(name), .min = 1, .max = ORG_NAME_MAX}
-#define QUOTAS {.name = "quotas", .type = FIELD_OBJECT, AT(quotas)}
-#define QUOTA(word, member) {.name = word, .type = FIELD_INT, AT(member), .min = 0, .max = QUOTA_MAX}
+#define NAME(flag)                                                                                                     \
+	{                                                                                                              \
+		.name = "name", .type = FIELD_TEXT, .flags = flag, AT(name), .min = 1, .max = ORG_NAME_MAX             \
+	}
+#define QUOTAS                                                                                                         \
+	{                                                                                                              \
+		.name = "quotas", .type = FIELD_OBJECT, AT(quotas)                                                     \
+	}
+#define QUOTA(word, member)                                                                                            \
+	{                                                                                                              \
+		.name = word, .type = FIELD_INT, AT(member), .min = 0, .max = QUOTA_MAX                                \
+	}
 #define TTL(null)                                                                                                      \
-	{.name = "ttl_seconds", .type = FIELD_INT, .flags = FIELD_NULLABLE, AT(ttl_seconds), .min = 1, .max = TTL_MAX, \
-	 .null_value = null}
+	{                                                                                                              \
+		.name = "ttl_seconds", .type = FIELD_INT, .flags = FIELD_NULLABLE, AT(ttl_seconds), .min = 1,          \
+		.max = TTL_MAX, .null_value = null                                                                     \
+	}
 
 static const struct field create_table[] = {NAME(FIELD_REQUIRED), QUOTAS, TTL(-1)};
 static const struct field change_table[] = {NAME(0), QUOTAS, TTL(0)};
@@ -45,13 +56,14 @@ static const struct field status_table[] = {
 };
 
 static bool read_body(struct request *req, struct response *res, const struct field *table, size_t count,
-                      struct org_fields *fields, enum next *ret_next, struct err *e)
+		      struct org_fields *fields, enum next *ret_next, struct err *e)
 {
 	struct field_errors *errors = body_errors(req);
 
 	if (!body_read(req, res, table, count, false, fields, errors, ret_next, e))
 		return false;
-	if (!fields->quotas || fields_read(fields->quotas, "quotas.", quota_table, ARRAY_LEN(quota_table), fields, errors))
+	if (!fields->quotas ||
+	    fields_read(fields->quotas, "quotas.", quota_table, ARRAY_LEN(quota_table), fields, errors))
 		return true;
 	*ret_next = auth_refuse_fields(req, res, errors, e);
 	return false;
@@ -79,7 +91,7 @@ static const char *location_of(struct request *req, const struct id *org_id)
 }
 
 static enum next answer_write(struct response *res, const struct write *w, enum write_result result, int status,
-                              const struct org *after, const char *location, struct err *e)
+			      const struct org *after, const char *location, struct err *e)
 {
 	switch (result) {
 	case WRITE_DONE:

@@ -68,7 +68,8 @@ static void check_fields(const struct request *req, struct token_fields *fields,
 	if (fields->role < 0)
 		fields_fail(errors, "role", "is required");
 	else if (!is_org && fields->role != ROLE_SYS_ADMIN)
-		fields_fail(errors, "role", "must be sys_admin here; tokens of an organization are made under its own path");
+		fields_fail(errors, "role",
+			    "must be sys_admin here; tokens of an organization are made under its own path");
 	if (fields->expires_unix_ms >= 0 && fields->expires_unix_ms <= clock_unix_ms())
 		fields_fail(errors, "expires_at", "must be in the future");
 }
@@ -88,7 +89,8 @@ static void write_times(struct request *req, int64_t unix_ms, const char **ret_r
 	*ret_sql = arena_strdup(req->mem, text);
 }
 
-static enum next answer_created(struct request *req, struct response *res, const struct token *token, const char *secret)
+static enum next answer_created(struct request *req, struct response *res, const struct token *token,
+				const char *secret)
 {
 	struct jval *o = jval_new_object();
 	const bool is_org = id_is_set(&token->org_id);
@@ -100,7 +102,8 @@ static enum next answer_created(struct request *req, struct response *res, const
 	render_add_id(o, "org_id", &token->org_id);
 	jval_add_string(o, "expires_at", token->expires_at);
 	if (is_org)
-		res->location = arena_printf(req->mem, "/api/orgs/%s/tokens/%s", token->org_id.text, token->token_id.text);
+		res->location =
+			arena_printf(req->mem, "/api/orgs/%s/tokens/%s", token->org_id.text, token->token_id.text);
 	else
 		res->location = arena_printf(req->mem, "/api/admin/tokens/%s", token->token_id.text);
 	return answer(res, 201, o);
@@ -108,7 +111,10 @@ static enum next answer_created(struct request *req, struct response *res, const
 
 static enum next create(struct request *req, struct response *res, const struct token_fields *fields, struct err *e)
 {
-	struct create c = {.token = {.token_id = id_new(), .org_id = req->org_id, .name = fields->name, .role = (enum role)fields->role}};
+	struct create c = {.token = {.token_id = id_new(),
+				     .org_id = req->org_id,
+				     .name = fields->name,
+				     .role = (enum role)fields->role}};
 	char secret[SECRET_TOKEN_SIZE];
 	enum next next = NEXT_FAIL;
 	const char *rfc3339;
@@ -140,7 +146,8 @@ static enum next refuse_sys_admin(struct request *req, struct response *res, str
 	enum next next;
 
 	if (auth_enter(req, res, &v, &next, e)) {
-		fields_fail(errors, "role", "must be member or org_admin here; sys_admin tokens are made under /api/admin/tokens");
+		fields_fail(errors, "role",
+			    "must be member or org_admin here; sys_admin tokens are made under /api/admin/tokens");
 		if (role_may_grant(v.access.caller.role, ROLE_SYS_ADMIN))
 			next = refuse_fields(res, errors);
 		else
@@ -203,14 +210,14 @@ static bool revoke_body(struct db *db, struct write *w, struct err *e)
 
 /*
  * Every app process forgets what it knew of the org's tokens. A sys_admin's token may be known under every org; for it
- * only our own cache is emptied and the second that others may keep it is waited out, as a change event of all orgs would
- * make every worker compare everything.
+ * only our own cache is emptied and the second that others may keep it is waited out, as a change event of all orgs
+ * would make every worker compare everything.
  */
 static void tell_everyone(struct request *req)
 {
 	if (route_has_org(req->route))
 		(void)publish_change(req->app, &req->org_id, &(struct id){""}, ACTION_RELOAD, SOURCE_CONFIG_CHANGE,
-		                     req->request_id);
+				     req->request_id);
 	else
 		publish_forget(req->app);
 }

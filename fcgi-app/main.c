@@ -100,7 +100,8 @@ static bool check_schema(struct app *app, struct err *e)
 	bool ok = true;
 
 	if (!db_take(app->db_pool, 0, TEND_INTERVAL_MS, &db, e)) {
-		log_warn("the database is not there yet: requests are answered 503 until it is", "error=\"%s\"", e->text);
+		log_warn("the database is not there yet: requests are answered 503 until it is", "error=\"%s\"",
+			 e->text);
 		return true;
 	}
 	if (schema_check(db, e))
@@ -187,7 +188,7 @@ static void run_until_signal(struct program *p)
 	struct pollfd pfd = {.fd = p->signal_fd, .events = POLLIN};
 
 	log_info("serving", "socket=%s threads=%lld", p->settings.app.socket ? p->settings.app.socket : "inherited",
-	         (long long)p->settings.app.threads_max);
+		 (long long)p->settings.app.threads_max);
 	do {
 		pfd.revents = 0;
 		(void)poll(&pfd, 1, TEND_INTERVAL_MS);
@@ -232,7 +233,8 @@ static void take_apart(struct program *p)
 
 int main(int argc, char **argv)
 {
-	static struct program p = {.signal_fd = -1}; /* on no stack: threads that are cut off may outlive main's frame */
+	static struct program p = {.signal_fd =
+					   -1}; /* on no stack: threads that are cut off may outlive main's frame */
 	int status = EXIT_SUCCESS;
 	struct err e = {0};
 

@@ -6,6 +6,7 @@
 #include "fcgi-app/problem_doc.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "core/framework.h"
 #include "lib/json.h"
@@ -23,6 +24,41 @@ static struct jval *errors_of(const struct problem_doc *doc)
 	return list;
 }
 
+/* What helps a person beyond the title, where there is something to say. */
+static const char *hint_of(enum problem problem)
+{
+	switch (problem) {
+	case PROBLEM_UNAUTHORIZED:
+		return "Send \"Authorization: Bearer hrt_…\" with a token that was not revoked and has not expired.";
+	case PROBLEM_INVALID:
+		return "See errors for the fields and what is wrong with them.";
+	case PROBLEM_INSTANCE_NOT_LOADED:
+		return "The AI App is not in the pool. Load it and wait for the operation to succeed.";
+	case PROBLEM_INSTANCE_LOADING:
+		return "The AI App is still loading. Try again in a moment.";
+	case PROBLEM_OUTCOME_UNKNOWN:
+		return "The connection to the database was lost while the change was being committed. "
+		       "Look at Location before you repeat it.";
+	default:
+		return problem_title(problem);
+	}
+}
+
+static void add_detail(struct jval *root, const struct problem_doc *doc)
+{
+	char detail[512];
+
+	if (doc->detail || !doc->reason) {
+		jval_add_string(root, "detail", doc->detail ? doc->detail : hint_of(doc->problem));
+		return;
+	}
+	snprintf(detail, sizeof(detail), "%s: %.400s", problem_title(doc->problem), doc->reason);
+	if (utf8_is_valid(detail, strlen(detail))) /* it may have been cut */
+		jval_add_string(root, "detail", detail);
+	else
+		jval_add_string(root, "detail", problem_title(doc->problem));
+}
+
 struct jval *problem_doc_new(const struct problem_doc *doc)
 {
 	struct jval *root = jval_new_object();
@@ -32,7 +68,7 @@ struct jval *problem_doc_new(const struct problem_doc *doc)
 	jval_add_string(root, "type", type);
 	jval_add_string(root, "title", problem_title(doc->problem));
 	jval_add_int(root, "status", problem_status(doc->problem));
-	jval_add_string(root, "detail", doc->detail ? doc->detail : problem_title(doc->problem));
+	add_detail(root, doc);
 	jval_add_string(root, "code", problem_code(doc->problem));
 	if (doc->reason)
 		jval_add_string(root, "reason", doc->reason);

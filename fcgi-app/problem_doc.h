@@ -14,7 +14,7 @@ struct jval;
 
 struct problem_doc {
 	enum problem problem;
-	const char *detail;     /* NULL: the title says it all */
+	const char *detail;     /* NULL: what can be said of every such problem */
 	const char *reason;     /* why an App failed, from its row; NULL: none */
 	const char *request_id; /* NULL: none */
 	const struct field_error *errors;

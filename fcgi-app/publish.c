@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Loads go into the stream under the operation's id, so that a repeat within its window counts once; changes are flushed. */
+/* Loads go into the stream under the operation's id, so that a repeat within its window counts once; changes are
+ * flushed. */
 #include "fcgi-app/publish.h"
 
 #include <stdio.h>
@@ -25,7 +26,8 @@ static bool send_load(struct bus *bus, const struct event *event, const struct b
 	return bus_stream_publish(bus, subject, msg_id, data->data, data->len, timeout_ms, &is_duplicate, e);
 }
 
-static bool send_change(struct bus *bus, const struct event *event, const struct buf *data, int timeout_ms, struct err *e)
+static bool send_change(struct bus *bus, const struct event *event, const struct buf *data, int timeout_ms,
+			struct err *e)
 {
 	char subject[EVENT_SUBJECT_SIZE];
 
@@ -53,7 +55,7 @@ static bool send(struct app *app, const struct event *event, bool use_loads)
 	busline_give(app->bus, bus);
 	if (!ok)
 		log_warn("an event was not published; recovery will do it", "operation=%s instance=%s error=\"%s\"",
-		         event->operation_id.text, event->instance_id.text, e.text);
+			 event->operation_id.text, event->instance_id.text, e.text);
 	return ok;
 }
 
@@ -68,7 +70,7 @@ bool publish_operation(struct app *app, const struct operation *op, bool use_loa
 }
 
 bool publish_change(struct app *app, const struct id *org_id, const struct id *instance_id, enum action action,
-                    enum source source, const char *request_id)
+		    enum source source, const char *request_id)
 {
 	struct event event = {
 		.org_id = *org_id,

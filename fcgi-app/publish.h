@@ -20,7 +20,7 @@ struct operation;
 bool publish_operation(struct app *app, const struct operation *op, bool use_loads);
 /* "Look at this row again" without an operation. instance_id "": all Apps of the org. */
 bool publish_change(struct app *app, const struct id *org_id, const struct id *instance_id, enum action action,
-                    enum source source, const char *request_id);
+		    enum source source, const char *request_id);
 /* This process forgets all that its access cache knows. */
 void publish_forget(struct app *app);
 

@@ -23,6 +23,7 @@
 #define TARGET_BYTES_MAX 8192
 #define BODY_FIRST_BYTES 16384
 #define SOURCE_IP_MAX 45
+#define UNDECODABLE "%"
 
 /* --- the target --- */
 
@@ -103,10 +104,10 @@ static bool split_path(struct request *req, const char *path, size_t len)
 		}
 		if (req->segment_count == REQUEST_SEGMENTS_MAX)
 			return false;
-		char *segment = decode(req->mem, path, part);
-		if (!segment)
-			return false;
-		req->segments[req->segment_count++] = segment;
+		/* What cannot be decoded stands for no id and no word of ours, but it stands there: its neighbours
+		 * count. */
+		const char *segment = decode(req->mem, path, part);
+		req->segments[req->segment_count++] = segment ? segment : UNDECODABLE;
 		path += part;
 	}
 	return true;
@@ -317,13 +318,14 @@ static enum problem parse_body(struct request *req, const struct buf *body, cons
 		return PROBLEM_NONE;
 	if (!request_is_json_type(fcgi_param(req->conn, "CONTENT_TYPE")))
 		return PROBLEM_UNSUPPORTED_TYPE;
-	if (jval_parse(body->data, body->len, &limits, &req->body, &e))
+	req->has_body = jval_parse(body->data, body->len, &limits, &req->body, &e);
+	if (req->has_body)
 		return PROBLEM_NONE;
 	*ret_detail = e.code == ERR_LIMIT ? "The body is nested too deeply or holds too many values." : NULL;
 	return PROBLEM_BAD_JSON;
 }
 
-enum problem request_read_body(struct request *req, const char **ret_detail)
+enum problem request_read_body(struct request *req, bool is_optional, const char **ret_detail)
 {
 	size_t max = (size_t)req->app->settings->app.body_max_bytes;
 	enum problem problem;
@@ -343,6 +345,10 @@ enum problem request_read_body(struct request *req, const char **ret_detail)
 	if (problem == PROBLEM_NONE)
 		problem = parse_body(req, &body, ret_detail);
 	buf_clear(&body);
+	if (problem == PROBLEM_NONE && !req->has_body && !is_optional) {
+		*ret_detail = "A JSON object is needed as the body.";
+		problem = PROBLEM_BAD_JSON;
+	}
 	return problem;
 }
 

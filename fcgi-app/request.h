@@ -58,6 +58,7 @@ struct request {
 	struct caller caller;
 	bool has_caller;
 	struct jval *body; /* freed by request_end */
+	bool has_body;     /* false: it was empty; a body of `null` has none and yet is one */
 };
 
 /* Fills the head of *req from the connection. False: the target is nothing that could match a route. */
@@ -68,7 +69,8 @@ void request_end(struct request *req);
 bool request_parse_target(struct request *req, const char *uri, const char *base_path);
 enum method request_parse_method(const char *text, bool *ret_is_head);
 bool request_id_is_good(const char *text);
-/* The value of the preference `wait` in seconds, at most REQUEST_WAIT_MAX_S; -1 where there is none or it is malformed. */
+/* The value of the preference `wait` in seconds, at most REQUEST_WAIT_MAX_S; -1 where there is none or it is malformed.
+ */
 int request_parse_prefer(const char *header);
 bool request_is_json_type(const char *content_type);
 
@@ -76,10 +78,10 @@ int request_prefer_wait(struct request *req);
 struct audit_origin request_origin(const struct request *req);
 
 /*
- * Reads and parses the body into req->body, which stays NULL for an empty one. PROBLEM_TOO_LARGE, PROBLEM_UNSUPPORTED_TYPE, or
- * PROBLEM_BAD_JSON with *ret_detail.
+ * Reads and parses the body into req->body. An empty one is good only where the body is_optional.
+ * PROBLEM_TOO_LARGE, PROBLEM_UNSUPPORTED_TYPE, or PROBLEM_BAD_JSON with *ret_detail.
  */
-enum problem request_read_body(struct request *req, const char **ret_detail);
+enum problem request_read_body(struct request *req, bool is_optional, const char **ret_detail);
 
 struct page {
 	struct id after; /* "": from the start */

@@ -28,7 +28,7 @@ struct route {
 	const char *pattern;
 	enum permission permission;
 	route_handler handler;
-	const char *audited; /* the action in the audit log; NULL: a read */
+	const char *audited;  /* the action in the audit log; NULL: a read */
 	bool is_self_audited; /* the handler writes the row of a refusal too */
 };
 

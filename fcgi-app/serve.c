@@ -63,7 +63,8 @@ static enum next fail(struct request *req, struct response *res, const struct er
 	enum problem problem = e->code == ERR_NONE ? PROBLEM_INTERNAL : problem_of_err(e);
 
 	log_write(problem == PROBLEM_INTERNAL ? LOG_LEVEL_ERROR : LOG_LEVEL_WARN, "a request failed",
-	          "route=%s code=%s error=\"%s\"", req->route ? req->route->pattern : "-", problem_code(problem), e->text);
+		  "route=%s code=%s error=\"%s\"", req->route ? req->route->pattern : "-", problem_code(problem),
+		  e->text);
 	return refuse(res, problem, NULL);
 }
 
@@ -78,11 +79,11 @@ static void log_request(const struct request *req, const struct response *res, e
 	bool is_gone = !is_sent || (next == NEXT_SENT && res->status == 0);
 
 	log_write(res->is_quiet ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, "request",
-	          "method=%s route=%s status=%d code=%s org=%s instance=%s token=%s ms=%" PRId64 ".%03d",
-	          req->is_head ? "HEAD" : router_method_name(req->method), req->route ? req->route->pattern : "-",
-	          is_gone ? STATUS_GONE : res->status, is_gone ? "client_gone" : problem_code(res->problem),
-	          text_of(&req->org_id), text_of(&req->instance_id),
-	          req->has_caller ? req->caller.token_id.text : "-", us / 1000, (int)(us % 1000));
+		  "method=%s route=%s status=%d code=%s org=%s instance=%s token=%s ms=%" PRId64 ".%03d",
+		  req->is_head ? "HEAD" : router_method_name(req->method), req->route ? req->route->pattern : "-",
+		  is_gone ? STATUS_GONE : res->status, is_gone ? "client_gone" : problem_code(res->problem),
+		  text_of(&req->org_id), text_of(&req->instance_id), req->has_caller ? req->caller.token_id.text : "-",
+		  us / 1000, (int)(us % 1000));
 }
 
 static void answer_request(struct app *app, struct fcgi_conn *conn, struct arena *mem)

@@ -16,7 +16,8 @@ struct fcgi;
 struct servers;
 
 /* Starts that many threads. False: not all of them could be made; those that run are to be stopped as ever. */
-bool servers_start(struct app *app, struct fcgi *fcgi, unsigned count, struct servers **ret_servers, struct err *e) MUST_CHECK;
+bool servers_start(struct app *app, struct fcgi *fcgi, unsigned count, struct servers **ret_servers,
+		   struct err *e) MUST_CHECK;
 /* Waits until all have ended, after fcgi_stop; false: some have not within timeout_ms. */
 bool servers_wait(struct servers *servers, int timeout_ms);
 /* After they have all ended. Accepts NULL. */

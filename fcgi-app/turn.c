@@ -18,10 +18,10 @@
 #include "lib/clock.h"
 #include "lib/log.h"
 
-#define SHORT_WAIT_MS 50     /* on the call alone */
-#define SLICE_MS 1000        /* poll no longer than this: a stop, the deadline */
-#define SLICE_BLIND_MS 100   /* where no descriptor can be had */
-#define CLUSTER_RETRY_MS 5   /* interest may still be on its way between servers */
+#define SHORT_WAIT_MS 50       /* on the call alone */
+#define SLICE_MS 1000          /* poll no longer than this: a stop, the deadline */
+#define SLICE_BLIND_MS 100     /* where no descriptor can be had */
+#define CLUSTER_RETRY_MS 5     /* interest may still be on its way between servers */
 #define DEADLINE_GRACE_MS 2000 /* the worker says turn_timeout itself; we only when it does not */
 
 /* Takes the next message, whatever it is. BUS_MSG: t->msg. */
@@ -45,7 +45,7 @@ static bool read_reply(struct turn *t, struct chat_reply *ret_reply)
 	}
 	if (ret_reply->n != t->next_n) {
 		log_warn("replies of a worker were lost", "expected=%llu got=%llu", (unsigned long long)t->next_n,
-		         (unsigned long long)ret_reply->n);
+			 (unsigned long long)ret_reply->n);
 		return false;
 	}
 	t->next_n++;
@@ -111,7 +111,7 @@ static enum turn_begin attempt(struct turn *t, const struct chat_request *reques
 }
 
 enum turn_begin turn_begin(struct turn *t, struct app *app, struct fcgi_conn *conn, const struct chat_request *request,
-                           enum problem *ret_problem)
+			   enum problem *ret_problem)
 {
 	enum turn_begin begin = TURN_REFUSED;
 	int64_t left_ms = request->deadline_unix_ms - clock_unix_ms();

@@ -16,7 +16,8 @@ struct db;
 struct request;
 struct write;
 
-/* Runs inside the transaction, again after a deadlock. Sets w->problem to refuse, w->target for the audit row. False: e. */
+/* Runs inside the transaction, again after a deadlock. Sets w->problem to refuse, w->target for the audit row. False:
+ * e. */
 typedef bool (*write_body)(struct db *db, struct write *w, struct err *e);
 
 struct write {
@@ -32,7 +33,11 @@ struct write {
 	const char *audit_detail; /* NULL: none */
 };
 
-enum write_result { WRITE_DONE, WRITE_REFUSED /* w->problem */, WRITE_FAILED /* e; ERR_UNCERTAIN: look whether it was done */ };
+enum write_result {
+	WRITE_DONE,
+	WRITE_REFUSED /* w->problem */,
+	WRITE_FAILED /* e; ERR_UNCERTAIN: look whether it was done */
+};
 
 void write_init(struct write *w, struct request *req, write_body body, void *closure);
 enum write_result write_run(struct write *w, struct err *e);

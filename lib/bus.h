@@ -99,7 +99,8 @@ struct bus_stream_config { const char *name; const char *subjects; int64_t max_a
 struct bus_consumer_config { const char *stream; const char *durable; int64_t ack_wait_s; int64_t max_ack_pending; };
 /* Make it, or update it where it differs. File storage, limits retention, discard old. Blocks up to timeout_ms. */
 bool bus_stream_ensure(struct bus *bus, const struct bus_stream_config *config, int timeout_ms, struct err *e) MUST_CHECK;
-/* Durable pull consumer, explicit acks, deliver all, no limit of deliveries. */
+/* Durable pull consumer, explicit acks, deliver all, no limit of deliveries. ERR_MISSING: there is no such stream, or its
+ * files vanished under the running server and it was dropped: ensure it, then ask again. */
 bool bus_consumer_ensure(struct bus *bus, const struct bus_consumer_config *config, int timeout_ms, struct err *e) MUST_CHECK;
 struct bus_consumer_info { uint64_t waiting; uint64_t in_flight; uint64_t redelivered; };
 bool bus_consumer_info(struct bus *bus, const char *stream, const char *durable, int timeout_ms, struct bus_consumer_info *ret_info, struct err *e) MUST_CHECK;

@@ -6,7 +6,8 @@
  * (The library's pull subscription overruns its list, see DESIGN.)
  *
  * Permissions to publish: $JS.API.STREAM.CREATE.S, $JS.API.STREAM.UPDATE.S,
- * $JS.API.CONSUMER.DURABLE.CREATE.S.C, $JS.API.CONSUMER.INFO.S.C,
+ * $JS.API.STREAM.DELETE.S (only after its store vanished under the running
+ * server), $JS.API.CONSUMER.DURABLE.CREATE.S.C, $JS.API.CONSUMER.INFO.S.C,
  * $JS.API.CONSUMER.MSG.NEXT.S.C, $JS.ACK.S.C.>.
  */
 #include "lib/bus_private.h"
@@ -23,6 +24,7 @@
 #define ANSWER_DEPTH_MAX 16
 
 /* The server's err_code, https://github.com/nats-io/nats-server/blob/main/server/errors.json */
+#define JS_CONSUMER_STORE_FAILED 10012
 #define JS_STREAM_NAME_EXISTS 10058
 
 /* --- answers --- */
@@ -211,17 +213,39 @@ static struct jval *consumer_json(const struct bus_consumer_config *config)
 	return json;
 }
 
+/* Somebody removed the folder under the running server, which knows the stream but can no longer keep it. Only the
+ * writing of a consumer tells: the stream looks well until its file is full. */
+static bool is_store_gone(int64_t number, const struct err *e)
+{
+	return number == JS_CONSUMER_STORE_FAILED && strstr(e->text, "no such file");
+}
+
+static bool drop_stream(struct bus *bus, const char *name, int timeout_ms, struct err *e)
+{
+	char what[BUS_SUBJECT_MAX];
+	int64_t number;
+
+	(void)snprintf(what, sizeof(what), "STREAM.DELETE.%.200s", name);
+	if (!ask(bus, what, NULL, timeout_ms, NULL, &number, e))
+		return false;
+	return err_set(e, ERR_MISSING, "the store of stream %s had vanished; it was dropped and can be made again",
+		       name);
+}
+
 bool bus_consumer_ensure(struct bus *bus, const struct bus_consumer_config *config, int timeout_ms, struct err *e)
 {
 	struct jval *json = consumer_json(config);
+	struct err reason = {0};
 	char what[BUS_SUBJECT_MAX];
 	int64_t number;
 	bool ok;
 
 	(void)snprintf(what, sizeof(what), "CONSUMER.DURABLE.CREATE.%.200s.%.200s", config->stream, config->durable);
-	ok = ask(bus, what, json, timeout_ms, NULL, &number, e);
+	ok = ask(bus, what, json, timeout_ms, NULL, &number, &reason);
 	jval_free(&json);
-	return ok;
+	if (!ok && is_store_gone(number, &reason))
+		return drop_stream(bus, config->stream, timeout_ms, e);
+	return ok || err_set(e, reason.code, "%s", reason.text);
 }
 
 bool bus_consumer_info(struct bus *bus, const char *stream, const char *durable, int timeout_ms,

@@ -164,6 +164,7 @@ static bool work_claim(struct db *db, void *data, struct err *e)
 static void publish_event(struct engine *engine, const struct step *s, bool use_loads)
 {
 	struct event event = {
+		.operation_id = s->recovery_op,
 		.instance_id = s->action.instance_id,
 		.org_id = s->action.org_id,
 		.action = ACTION_LOAD,
@@ -331,6 +332,8 @@ static void done_place(struct engine *engine, void *data, bool ok, const struct 
 		tell(engine, s);
 	}
 	bool hands_nothing_over = s->action.kind == PA_DRAINING && !id_is_set(&s->recovery_op);
+	if (ok && id_is_set(&s->recovery_op))
+		publish_event(engine, s, true);
 	struct id instance_id = s->action.instance_id;
 	pool_recorded(engine->pool, s->app, pool_done_of(s->place_result), now_ms);
 	if (hands_nothing_over)

@@ -74,7 +74,7 @@ def test_an_app_with_a_turn_in_flight_is_never_evicted(stack, org):
     for stream in streams:
         stream.first()
     r = org.member.chat(org.new_app())
-    assert (r.status, r.code) == (503, "instance_failed") and "demand_ceiling" in r.json["detail"], r
+    assert (r.status, r.code) == (503, "instance_failed") and "demand_ceiling" in r.json["reason"], r
     op = org.admin.ended(org.admin.lifecycle("load", org.new_app()).json["operation_id"])
     assert op["state"] == "failed" and "demand_ceiling" in op["reason"], op
     assert all(stack.placements(app) for app in busy)
@@ -144,7 +144,7 @@ def test_two_first_chats_race_for_the_last_demand_place(stack, round_):
     answers = at_once(*[lambda a=a: org.member.chat(a, "a b c d e f g h i j") for a in apps])
     assert 200 in [r.status for r in answers], answers
     for r in answers:
-        assert r.status == 200 or (r.code == "instance_failed" and "demand_quota" in r.json["detail"]), r
+        assert r.status == 200 or (r.code == "instance_failed" and "demand_quota" in r.json["reason"]), r
     assert stack.db.number(f"SELECT COUNT(*) FROM placements WHERE org_id = '{org.id}' AND state IN ('ready', 'loading')") <= 1
 
 
@@ -165,7 +165,7 @@ def test_the_demand_quota_with_a_busy_app_fails_with_its_name(stack):
     stream = org.member.chat_stream(busy, "word " * 60)
     stream.first()
     r = org.member.chat(new)
-    assert (r.status, r.code) == (503, "instance_failed") and "demand_quota" in r.json["detail"], r
+    assert (r.status, r.code) == (503, "instance_failed") and "demand_quota" in r.json["reason"], r
     stream.hang_up()
 
 

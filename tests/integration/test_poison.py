@@ -50,4 +50,4 @@ def test_a_demand_app_is_poisoned_too(stack, org):
     op = org.admin.ended(op, 40)
     assert op["state"] == "failed" and "poison" in op["reason"], op
     r = org.member.chat(bad)
-    assert (r.status, r.code) == (503, "instance_failed") and "poison" in r.json["detail"], r
+    assert (r.status, r.code) == (503, "instance_failed") and "poison" in r.json["reason"], r

@@ -71,6 +71,7 @@ def test_a_stream_that_began_before_ends_on_the_old_copy(stack, org):
 
 
 def test_where_the_new_version_cannot_be_built_the_old_one_serves_on(stack, org):
+    stack.allow("App failed .*broken by the story")
     app = org.new_app(tier="hot", config={"prefix": "v0 "})
     org.admin.load(app)
     chats = Chats(org, app, clients=2)
@@ -85,7 +86,7 @@ def test_where_the_new_version_cannot_be_built_the_old_one_serves_on(stack, org)
 
 
 def test_after_a_restart_a_version_that_cannot_be_built_falls_back_to_the_last_good_one(stack, org):
-    stack.allow(r"(?i)build|lease|incarnation|recover|reap")
+    stack.allow(r"(?i)App failed|lease|incarnation|recover|reap")
     app = org.new_app(tier="hot", config={"prefix": "good "})
     org.admin.load(app)
     assert org.admin.configure(app, prefix="bad ", build_fail="broken by the story")["state"] == "failed"

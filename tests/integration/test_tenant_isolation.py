@@ -122,12 +122,6 @@ def test_the_owners_things_are_not_found_under_the_strangers_org(stack, world, r
     assert world.state() == before
 
 
-@pytest.mark.parametrize("route", [r for r in CLOSED if "{item}" in r["path"] and "{id}" in r["path"]], ids=name)
-def test_the_owners_item_is_not_found_under_an_app_of_the_stranger(stack, world, route):
-    r = world.send(route, world.path(route, world.stranger, world.own_app), world.stranger.admin.token)
-    assert r.status == 404, r
-
-
 def test_the_owner_is_served(world, stack):
     """The same paths are no dead ends."""
     assert SECRET in world.owner.member.chat_ok(world.app, "x")

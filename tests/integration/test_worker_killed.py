@@ -74,7 +74,8 @@ def test_sigterm_ends_turns_in_flight_and_the_hot_set_is_back_after_the_start(st
     assert events[-1].data.get("done") is True, events[-1]
     assert stopping.join() == 0
     assert stack.db.number("SELECT COUNT(*) FROM workers") == 0
-    assert stack.db.number("SELECT COUNT(*) FROM placements") == 0
+    shown = org.admin.app(app)
+    assert (shown["state"], shown["desired_state"]) == ("unloaded", "loaded")
     worker.start()
     eventually(lambda: org.member.chat(app, "x").status == 200, 30)
 

@@ -106,3 +106,41 @@ UNIT_TESTS += %D%/test_bus
 %C%_test_bus_SOURCES = %D%/test_bus.c $(UNIT_SERVERS) $(UNIT_HARNESS)
 %C%_test_bus_CFLAGS = $(UNIT_CFLAGS)
 %C%_test_bus_LDADD = $(UNIT_LIBS)
+
+# The SQL modules of core/, on a server with the schema.
+SQL_FIXTURE = %D%/sql_fixture.c %D%/sql_fixture.h $(UNIT_SERVERS)
+
+UNIT_TESTS += %D%/test_org
+%C%_test_org_SOURCES = %D%/test_org.c $(SQL_FIXTURE) $(UNIT_HARNESS)
+%C%_test_org_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_org_LDADD = $(CORE_LIBS)
+
+UNIT_TESTS += %D%/test_token
+%C%_test_token_SOURCES = %D%/test_token.c $(SQL_FIXTURE) $(UNIT_HARNESS)
+%C%_test_token_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_token_LDADD = $(CORE_LIBS)
+
+UNIT_TESTS += %D%/test_access
+%C%_test_access_SOURCES = %D%/test_access.c $(SQL_FIXTURE) $(UNIT_HARNESS)
+%C%_test_access_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_access_LDADD = $(CORE_LIBS)
+
+UNIT_TESTS += %D%/test_instance
+%C%_test_instance_SOURCES = %D%/test_instance.c $(SQL_FIXTURE) $(UNIT_HARNESS)
+%C%_test_instance_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_instance_LDADD = $(CORE_LIBS)
+
+UNIT_TESTS += %D%/test_operation
+%C%_test_operation_SOURCES = %D%/test_operation.c $(SQL_FIXTURE) $(UNIT_HARNESS)
+%C%_test_operation_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_operation_LDADD = $(CORE_LIBS)
+
+UNIT_TESTS += %D%/test_lifecycle
+%C%_test_lifecycle_SOURCES = %D%/test_lifecycle.c $(SQL_FIXTURE) $(UNIT_HARNESS)
+%C%_test_lifecycle_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_lifecycle_LDADD = $(CORE_LIBS)
+
+UNIT_TESTS += %D%/test_explain
+%C%_test_explain_SOURCES = %D%/test_explain.c $(SQL_FIXTURE) $(UNIT_HARNESS)
+%C%_test_explain_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_explain_LDADD = $(CORE_LIBS)

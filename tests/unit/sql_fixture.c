@@ -202,8 +202,7 @@ void fixture_place(const struct id *app, const char *worker, const struct id *in
 		    "REPLACE INTO placements (instance_id, worker_id, incarnation, org_id, tier, generation, state, "
 		    "reason, "
 		    "placed_at, changed_at) SELECT instance_id, '%s', '%s', org_id, tier, %u, '%s', NULLIF('%s', ''), "
-		    "NOW(3), NOW(3) "
-		    "FROM orchestrator_instances WHERE instance_id = '%s'",
+		    "NOW(3), NOW(3) FROM orchestrator_instances WHERE instance_id = '%s'",
 		    worker, incarnation->text, generation, state, reason ? reason : "", app->text);
 }
 
@@ -214,8 +213,7 @@ struct id fixture_operation(const struct id *app, const char *action, unsigned g
 	fixture_run(fx.db,
 		    "INSERT INTO operations (operation_id, instance_id, org_id, action, tier, generation, source, "
 		    "next_publish_at, accepted_at) SELECT '%s', instance_id, org_id, '%s', tier, %u, 'api_%s', NOW(3), "
-		    "NOW(3) "
-		    "FROM orchestrator_instances WHERE instance_id = '%s'",
+		    "NOW(3) FROM orchestrator_instances WHERE instance_id = '%s'",
 		    operation.text, action, generation, action, app->text);
 	return operation;
 }

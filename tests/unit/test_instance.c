@@ -94,15 +94,15 @@ static void a_large_config_survives(void)
 	enum { LEN = 1 << 20 };
 	struct id org = fixture_org();
 	struct instance made = new_app(&org, "large"), *list;
-	char *config = arena_alloc(fx.mem, LEN + 1);
+	char *text = arena_alloc(fx.mem, LEN + 1);
 	unsigned count;
 
-	memset(config, ' ', LEN);
-	memcpy(config, "{\"a\":1", 6);
-	config[LEN - 1] = '}';
-	made.config = config;
+	memset(text, ' ', LEN);
+	memcpy(text, "{\"a\":1", 6);
+	text[LEN - 1] = '}';
+	made.config = text;
 	CU_ASSERT_EQUAL(create(&made), PROBLEM_NONE);
-	CU_ASSERT_EQUAL(strcmp(get(&made.instance_id).config, config), 0);
+	CU_ASSERT_EQUAL(strcmp(get(&made.instance_id).config, text), 0);
 	CU_ASSERT_TRUE_FATAL(instance_list(fx.db, fx.mem, &org, NULL, 10, &list, &count, &err));
 	CU_ASSERT_EQUAL_FATAL(count, 1);
 	CU_ASSERT_PTR_NULL(list[0].config);
@@ -237,8 +237,6 @@ static void a_dead_workers_placement_is_no_state(void)
 
 /* --- changing --- */
 
-static const struct instance_change nothing = {.tier = -1, .ttl_seconds = -1, .replicas = -1, .status = -1};
-
 struct application {
 	struct id org, app, operation_id;
 	uint8_t hash[SECRET_HASH_BYTES];
@@ -275,218 +273,53 @@ static struct application apply(const struct id *org, const struct id *app, stru
 	return a;
 }
 
+#define LEAVE .tier = -1, .ttl_seconds = -1, .replicas = -1, .status = -1
+static const struct instance_change no_change = {LEAVE};
+static const struct instance_change same = {.tier = TIER_HOT, .ttl_seconds = 0, .replicas = 1, .status = STATUS_ACTIVE};
+static const struct instance_change config = {LEAVE, .config = "{\"a\":1}"};
+static const struct instance_change mode = {LEAVE, .mode = "other"};
+static const struct instance_change plugins = {LEAVE, .active_plugin_ids = "[\"x\"]"};
+static const struct instance_change removal = {LEAVE, .is_delete = true};
+static const struct instance_change to_hot = {.tier = TIER_HOT, .ttl_seconds = -1, .replicas = -1, .status = -1};
+static const struct instance_change to_demand = {.tier = TIER_DEMAND, .ttl_seconds = -1, .replicas = -1, .status = -1};
+static const struct instance_change three = {.tier = -1, .ttl_seconds = -1, .replicas = 3, .status = -1};
+static const struct instance_change ttl = {.tier = -1, .ttl_seconds = 7, .replicas = -1, .status = -1};
+static const struct instance_change off = {.tier = -1, .ttl_seconds = -1, .replicas = -1, .status = STATUS_SUSPENDED};
+static const struct instance_change on = {.tier = -1, .ttl_seconds = -1, .replicas = -1, .status = STATUS_ACTIVE};
+
+enum subject { NO_OP, ON_LOADS, ON_CHANGE };
+
 /* What a change of a row makes, and what it asks of the pool. */
 static const struct effect {
 	int line;
 	const char *tier, *desired, *status; /* before */
 	const char *placed;                  /* a copy at generation 1 */
-	struct instance_change change;
-	bool raises, dooms, has_op;
+	const struct instance_change *change;
+	bool raises, dooms;
+	enum subject subject;
 	enum action action;
-	bool use_loads;
 } effects[] = {
-#define LEAVE .tier = -1, .ttl_seconds = -1, .replicas = -1, .status = -1
-	{__LINE__, "demand", "unloaded", "active", NULL, {LEAVE}, false, false, false, 0, false},
-	{__LINE__,
-	 "hot",
-	 "loaded",
-	 "active",
-	 "ready",
-	 {.tier = TIER_HOT, .ttl_seconds = 0, .replicas = 1, .status = STATUS_ACTIVE, .config = NULL},
-	 false,
-	 false,
-	 false,
-	 0,
-	 false},
-	{__LINE__, "demand", "unloaded", "active", NULL, {LEAVE, .config = "{\"a\":1}"}, true, false, false, 0, false},
-	{__LINE__,
-	 "demand",
-	 "unloaded",
-	 "active",
-	 "ready",
-	 {LEAVE, .config = "{\"a\":1}"},
-	 true,
-	 false,
-	 true,
-	 ACTION_RELOAD,
-	 false},
-	{__LINE__,
-	 "demand",
-	 "unloaded",
-	 "active",
-	 "draining",
-	 {LEAVE, .config = "{\"a\":1}"},
-	 true,
-	 false,
-	 false,
-	 0,
-	 false},
-	{__LINE__,
-	 "demand",
-	 "loaded",
-	 "active",
-	 "loading",
-	 {LEAVE, .mode = "other"},
-	 true,
-	 false,
-	 true,
-	 ACTION_RELOAD,
-	 false},
-	{__LINE__,
-	 "hot",
-	 "loaded",
-	 "active",
-	 NULL,
-	 {LEAVE, .config = "{\"a\":1}"},
-	 true,
-	 false,
-	 true,
-	 ACTION_RELOAD,
-	 true},
-	{__LINE__,
-	 "hot",
-	 "unloaded",
-	 "active",
-	 NULL,
-	 {LEAVE, .active_plugin_ids = "[\"x\"]"},
-	 true,
-	 false,
-	 false,
-	 0,
-	 false},
-	{__LINE__,
-	 "demand",
-	 "loaded",
-	 "active",
-	 "ready",
-	 {.tier = TIER_HOT, .ttl_seconds = -1, .replicas = -1, .status = -1},
-	 true,
-	 false,
-	 true,
-	 ACTION_LOAD,
-	 true},
-	{__LINE__,
-	 "demand",
-	 "loaded",
-	 "active",
-	 NULL,
-	 {.tier = TIER_HOT, .ttl_seconds = -1, .replicas = -1, .status = -1},
-	 true,
-	 false,
-	 true,
-	 ACTION_LOAD,
-	 true},
-	{__LINE__,
-	 "demand",
-	 "unloaded",
-	 "active",
-	 NULL,
-	 {.tier = TIER_HOT, .ttl_seconds = -1, .replicas = -1, .status = -1},
-	 true,
-	 false,
-	 false,
-	 0,
-	 false},
-	{__LINE__,
-	 "hot",
-	 "loaded",
-	 "active",
-	 NULL,
-	 {.tier = TIER_DEMAND, .ttl_seconds = -1, .replicas = -1, .status = -1},
-	 true,
-	 false,
-	 false,
-	 0,
-	 false},
-	{__LINE__,
-	 "hot",
-	 "loaded",
-	 "active",
-	 "ready",
-	 {.tier = -1, .ttl_seconds = -1, .replicas = 3, .status = -1},
-	 true,
-	 false,
-	 true,
-	 ACTION_LOAD,
-	 true},
-	{__LINE__,
-	 "demand",
-	 "unloaded",
-	 "active",
-	 "ready",
-	 {.tier = -1, .ttl_seconds = 7, .replicas = -1, .status = -1},
-	 true,
-	 false,
-	 true,
-	 ACTION_LOAD,
-	 true},
-	{__LINE__,
-	 "hot",
-	 "loaded",
-	 "active",
-	 "ready",
-	 {.tier = -1, .ttl_seconds = -1, .replicas = -1, .status = STATUS_SUSPENDED},
-	 true,
-	 true,
-	 true,
-	 ACTION_UNLOAD,
-	 false},
-	{__LINE__,
-	 "hot",
-	 "loaded",
-	 "active",
-	 "failed",
-	 {.tier = -1, .ttl_seconds = -1, .replicas = -1, .status = STATUS_SUSPENDED},
-	 true,
-	 true,
-	 false,
-	 0,
-	 false},
-	{__LINE__,
-	 "hot",
-	 "loaded",
-	 "suspended",
-	 "draining",
-	 {LEAVE, .config = "{\"a\":1}"},
-	 true,
-	 false,
-	 false,
-	 0,
-	 false},
-	{__LINE__,
-	 "hot",
-	 "loaded",
-	 "suspended",
-	 "draining",
-	 {.tier = -1, .ttl_seconds = -1, .replicas = -1, .status = STATUS_ACTIVE},
-	 true,
-	 false,
-	 true,
-	 ACTION_LOAD,
-	 true},
-	{__LINE__,
-	 "demand",
-	 "loaded",
-	 "suspended",
-	 NULL,
-	 {.tier = -1, .ttl_seconds = -1, .replicas = -1, .status = STATUS_ACTIVE},
-	 true,
-	 false,
-	 false,
-	 0,
-	 false},
-	{__LINE__,
-	 "hot",
-	 "loaded",
-	 "active",
-	 "draining",
-	 {LEAVE, .is_delete = true},
-	 true,
-	 true,
-	 true,
-	 ACTION_UNLOAD,
-	 false},
-	{__LINE__, "hot", "loaded", "active", NULL, {LEAVE, .is_delete = true}, true, true, false, 0, false},
+	{__LINE__, "demand", "unloaded", "active", NULL, &no_change, false, false, NO_OP, 0},
+	{__LINE__, "hot", "loaded", "active", "ready", &same, false, false, NO_OP, 0},
+	{__LINE__, "demand", "unloaded", "active", NULL, &config, true, false, NO_OP, 0},
+	{__LINE__, "demand", "unloaded", "active", "ready", &config, true, false, ON_CHANGE, ACTION_RELOAD},
+	{__LINE__, "demand", "unloaded", "active", "draining", &config, true, false, NO_OP, 0},
+	{__LINE__, "demand", "loaded", "active", "loading", &mode, true, false, ON_CHANGE, ACTION_RELOAD},
+	{__LINE__, "hot", "loaded", "active", NULL, &config, true, false, ON_LOADS, ACTION_RELOAD},
+	{__LINE__, "hot", "unloaded", "active", NULL, &plugins, true, false, NO_OP, 0},
+	{__LINE__, "demand", "loaded", "active", "ready", &to_hot, true, false, ON_LOADS, ACTION_LOAD},
+	{__LINE__, "demand", "loaded", "active", NULL, &to_hot, true, false, ON_LOADS, ACTION_LOAD},
+	{__LINE__, "demand", "unloaded", "active", NULL, &to_hot, true, false, NO_OP, 0},
+	{__LINE__, "hot", "loaded", "active", NULL, &to_demand, true, false, NO_OP, 0},
+	{__LINE__, "hot", "loaded", "active", "ready", &three, true, false, ON_LOADS, ACTION_LOAD},
+	{__LINE__, "demand", "unloaded", "active", "ready", &ttl, true, false, ON_LOADS, ACTION_LOAD},
+	{__LINE__, "hot", "loaded", "active", "ready", &off, true, true, ON_CHANGE, ACTION_UNLOAD},
+	{__LINE__, "hot", "loaded", "active", "failed", &off, true, true, NO_OP, 0},
+	{__LINE__, "hot", "loaded", "suspended", "draining", &config, true, false, NO_OP, 0},
+	{__LINE__, "hot", "loaded", "suspended", "draining", &on, true, false, ON_LOADS, ACTION_LOAD},
+	{__LINE__, "demand", "loaded", "suspended", NULL, &on, true, false, NO_OP, 0},
+	{__LINE__, "hot", "loaded", "active", "draining", &removal, true, true, ON_CHANGE, ACTION_UNLOAD},
+	{__LINE__, "hot", "loaded", "active", NULL, &removal, true, true, NO_OP, 0},
 };
 
 static void a_change_asks_of_the_pool_what_it_needs(void)
@@ -504,23 +337,23 @@ static void a_change_asks_of_the_pool_what_it_needs(void)
 			    row->status, app.text);
 		if (row->placed)
 			fixture_place(&app, "w1", &w1, row->placed, 1, NULL);
-		a = apply(&org, &app, row->change);
+		a = apply(&org, &app, *row->change);
 		CHECK_ROW(row, a.problem == PROBLEM_NONE);
 		CHECK_ROW(row, a.changed.is_changed == row->raises);
 		CHECK_ROW(row, a.changed.generation == (row->raises ? 2 : 1));
 		CHECK_ROW(row, get(&app).generation == a.changed.generation);
 		CHECK_ROW(row, fixture_number(doomed, &app) == row->dooms);
-		CHECK_ROW(row, id_is_set(&a.changed.operation_id) == row->has_op);
-		CHECK_ROW(row, fixture_number(number, &app) == row->has_op);
-		CHECK_ROW(row, !row->has_op || a.changed.action == row->action);
-		CHECK_ROW(row, a.changed.use_loads == row->use_loads);
+		CHECK_ROW(row, id_is_set(&a.changed.operation_id) == (row->subject != NO_OP));
+		CHECK_ROW(row, fixture_number(number, &app) == (row->subject != NO_OP));
+		CHECK_ROW(row, row->subject == NO_OP || a.changed.action == row->action);
+		CHECK_ROW(row, a.changed.use_loads == (row->subject == ON_LOADS));
 	}
 }
 
 static void the_operation_says_what_happened(void)
 {
 	struct id org = fixture_org(), app = fixture_app(&org, "hot", "loaded");
-	struct instance_change change = nothing;
+	struct instance_change change = no_change;
 	struct operation op = {0};
 	struct application a;
 	enum problem problem;
@@ -535,7 +368,7 @@ static void the_operation_says_what_happened(void)
 	CU_ASSERT_EQUAL(op.tier, TIER_HOT);
 	CU_ASSERT_STRING_EQUAL(op.request_id, "r-9");
 	CU_ASSERT_STRING_EQUAL(get(&app).config, "{\"prefix\":\"x\"}");
-	change = nothing;
+	change = no_change;
 	change.status = STATUS_SUSPENDED;
 	a = apply(&org, &app, change);
 	CU_ASSERT_STRING_EQUAL(fixture_operation_state(&op.operation_id), "superseded");
@@ -548,7 +381,7 @@ static void a_name_alone_does_not_concern_the_pool(void)
 {
 	struct id org = fixture_org(), app = fixture_app(&org, "hot", "loaded"),
 		  taken = fixture_app(&org, "hot", "loaded");
-	struct instance_change change = nothing;
+	struct instance_change change = no_change;
 	struct application a;
 
 	change.name = "renamed";
@@ -565,7 +398,7 @@ static void a_name_alone_does_not_concern_the_pool(void)
 static void a_change_forgets_failures(void)
 {
 	struct id org = fixture_org(), app = fixture_app(&org, "demand", "loaded");
-	struct instance_change change = nothing;
+	struct instance_change change = no_change;
 
 	fixture_run(fx.db,
 		    "UPDATE orchestrator_instances SET attempts = 1, failures = 2, failure_reason = 'x', "
@@ -585,7 +418,7 @@ static void the_hash_follows_mode_config_and_plugins(void)
 {
 	struct id org = fixture_org();
 	struct instance made = new_app(&org, "hashed"), got;
-	struct instance_change change = nothing;
+	struct instance_change change = no_change;
 	char expected[SECRET_HASH_HEX_SIZE];
 
 	CU_ASSERT_EQUAL(create(&made), PROBLEM_NONE);
@@ -602,7 +435,7 @@ static void the_hash_follows_mode_config_and_plugins(void)
 static void a_ttl_of_nothing_goes_back_to_the_orgs(void)
 {
 	struct id org = fixture_org(), app = fixture_app(&org, "demand", "unloaded");
-	struct instance_change change = nothing;
+	struct instance_change change = no_change;
 
 	change.ttl_seconds = 40;
 	(void)apply(&org, &app, change);
@@ -615,21 +448,18 @@ static void a_ttl_of_nothing_goes_back_to_the_orgs(void)
 static void one_more_hot_app_needs_room(void)
 {
 	static const char quota_one[] = "UPDATE organizations SET quota_hot = 1 WHERE org_id = '%s'";
-	struct instance_change to_hot = nothing, activate = nothing, more = nothing;
 	struct id org = fixture_org(), first = fixture_app(&org, "demand", "loaded"),
 		  second = fixture_app(&org, "demand", "loaded");
-	struct id idle = fixture_app(&org, "demand", "unloaded"), off = fixture_app(&org, "hot", "loaded");
+	struct id idle = fixture_app(&org, "demand", "unloaded"), asleep = fixture_app(&org, "hot", "loaded");
 
 	fixture_run(fx.db, quota_one, org.text);
-	fixture_run(fx.db, "UPDATE orchestrator_instances SET status = 'suspended' WHERE instance_id = '%s'", off.text);
-	to_hot.tier = TIER_HOT;
-	activate.status = STATUS_ACTIVE;
-	more.replicas = 2;
+	fixture_run(fx.db, "UPDATE orchestrator_instances SET status = 'suspended' WHERE instance_id = '%s'",
+		    asleep.text);
 	CU_ASSERT_EQUAL(apply(&org, &first, to_hot).problem, PROBLEM_NONE);
 	CU_ASSERT_EQUAL(apply(&org, &second, to_hot).problem, PROBLEM_QUOTA_HOT);
 	CU_ASSERT_EQUAL(get(&second).tier, TIER_DEMAND);
-	CU_ASSERT_EQUAL(apply(&org, &off, activate).problem, PROBLEM_QUOTA_HOT);
-	CU_ASSERT_EQUAL(apply(&org, &first, more).problem, PROBLEM_NONE);
+	CU_ASSERT_EQUAL(apply(&org, &asleep, on).problem, PROBLEM_QUOTA_HOT);
+	CU_ASSERT_EQUAL(apply(&org, &first, three).problem, PROBLEM_NONE);
 	/* It is not held, so it may become one that is hot once it is loaded. */
 	CU_ASSERT_EQUAL(apply(&org, &idle, to_hot).problem, PROBLEM_NONE);
 	fixture_place(&second, "w1", &w1, "ready", 1, NULL);
@@ -641,7 +471,7 @@ static void one_more_hot_app_needs_room(void)
 static void a_doomed_copy_is_not_reloaded(void)
 {
 	struct id org = fixture_org(), app = fixture_app(&org, "demand", "unloaded"), unload;
-	struct instance_change change = nothing;
+	struct instance_change change = no_change;
 
 	fixture_place(&app, "w1", &w1, "ready", 1, NULL);
 	fixture_run(fx.db,
@@ -649,18 +479,18 @@ static void a_doomed_copy_is_not_reloaded(void)
 		    app.text);
 	unload = fixture_operation(&app, "unload", 2);
 	change.config = "{\"a\":2}";
-	CU_ASSERT_FALSE(id_is_set(&apply(&org, &app, change).changed.operation_id));
+	CU_ASSERT_STRING_EQUAL(apply(&org, &app, change).changed.operation_id.text, "");
 	CU_ASSERT_STRING_EQUAL(fixture_operation_state(&unload), "accepted");
 }
 
 static void an_app_of_a_suspended_org_asks_nothing_of_the_pool(void)
 {
 	struct id org = fixture_org(), app = fixture_app(&org, "hot", "loaded");
-	struct instance_change change = nothing;
+	struct instance_change change = no_change;
 
 	fixture_run(fx.db, "UPDATE organizations SET status = 'suspended' WHERE org_id = '%s'", org.text);
 	change.config = "{\"a\":2}";
-	CU_ASSERT_FALSE(id_is_set(&apply(&org, &app, change).changed.operation_id));
+	CU_ASSERT_STRING_EQUAL(apply(&org, &app, change).changed.operation_id.text, "");
 	CU_ASSERT_EQUAL(get(&app).generation, 2);
 }
 

@@ -298,7 +298,7 @@ static void one_more_hot_app_needs_room(void)
 #undef TRY
 }
 
-static void a_database_that_is_away_is_no_refusal(void)
+static void a_failure_is_no_refusal(void)
 {
 	struct id app = fixture_app(&org, "hot", "unloaded");
 	struct lifecycle_request r = request_for(admin, ACTION_LOAD, &app);
@@ -412,7 +412,7 @@ static CU_TestInfo cases[] = {
 	CASE(a_refusal_is_audited_and_writes_nothing_else),
 	CASE(malformed_ids_are_refused_and_audited),
 	CASE(one_more_hot_app_needs_room),
-	CASE(a_database_that_is_away_is_no_refusal),
+	CASE(a_failure_is_no_refusal),
 	CASE(the_quota_holds_against_clients_at_once),
 	CASE(generations_are_one_sequence),
 	CU_TEST_INFO_NULL,

@@ -424,6 +424,24 @@ static void the_path_comes_from_the_environment(void)
 	(void)unsetenv("HEARTH_CONFIG");
 }
 
+static void a_reload_takes_over_what_may_change(void)
+{
+	struct settings s;
+	struct err e;
+
+	CU_ASSERT_TRUE_FATAL(load("[worker]\nhot_ceiling = 5\nlease_s = 9\n", SETTINGS_WORKER, &s, &e));
+	write_text(conf_path, "[log]\nlevel = debug\n[worker]\nhot_ceiling = 7\nlease_s = 12\nname = other\n");
+	CU_ASSERT_TRUE(settings_reload(&s, SETTINGS_WORKER, &e));
+	CU_ASSERT_EQUAL(s.log.level, LOG_LEVEL_DEBUG);
+	CU_ASSERT_EQUAL(s.worker.hot_ceiling, 7);
+	CU_ASSERT_EQUAL(s.worker.lease_s, 9);
+	CU_ASSERT_PTR_NULL(s.worker.name);
+	write_text(conf_path, "[worker]\nhot_ceiling = 8\ndemand_ceiling = many\n");
+	CU_ASSERT_FALSE(settings_reload(&s, SETTINGS_WORKER, &e));
+	CU_ASSERT_EQUAL(s.worker.hot_ceiling, 7); /* all or nothing */
+	settings_clear(&s);
+}
+
 /* --- the command line --- */
 
 /* With stdout and stderr away; -1: main is to go on. */
@@ -489,6 +507,7 @@ static CU_TestInfo cases[] = {
 	CASE(a_dump_holds_no_secret),
 	CASE(options_of_the_database_are_the_programs_own),
 	CASE(the_path_comes_from_the_environment),
+	CASE(a_reload_takes_over_what_may_change),
 	CASE(arguments_decide_what_happens),
 	CU_TEST_INFO_NULL,
 };

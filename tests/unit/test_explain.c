@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * No statement of the API's modules reads more rows than it needs, however long
+ * the tables grow: each runs once on tables of thousands of rows while the server logs
+ * how many rows it examined. So the optimizer's real plan is judged, not a
+ * wish. The number of statements prepared is compared with the number of
+ * SQL constants in the sources: a new one that is not run here fails the test.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/access.h"
+#include "core/audit.h"
+#include "core/instance.h"
+#include "core/lifecycle.h"
+#include "core/operation.h"
+#include "core/org.h"
+#include "core/token.h"
+#include "lib/arena.h"
+#include "tests/unit/harness.h"
+#include "tests/unit/sql_fixture.h"
+
+#define ROWS 4000        /* in every growing table, of one org and one App */
+#define PAGE 10          /* of every list */
+#define EXAMINED_MAX 100 /* a page, an org's few Apps, and what belongs to them */
+
+static struct err err;
+static struct db *db; /* runs nothing but what is tested */
+static struct id org, app;
+static uint8_t admin[SECRET_HASH_BYTES], sys[SECRET_HASH_BYTES];
+/* In the middle of long lists: a page from there must not cost what lies before it. */
+static struct {
+	struct id org, token, sys_token, audit, operation;
+} middle;
+
+/* The org and the App under test have a long history; the org holds few living Apps among many deleted ones. */
+static void fill(void)
+{
+	struct id other = fixture_org(), w1 = fixture_worker("w1");
+
+	org = fixture_org();
+	app = fixture_app(&org, "hot", "loaded");
+	(void)fixture_token(&org, "org_admin", admin);
+	(void)fixture_token(NULL, "sys_admin", sys);
+	fixture_run(fx.db,
+		    "INSERT INTO organizations (org_id, name, created_at, updated_at) "
+		    "SELECT UUID(), CONCAT('o', seq), NOW(3), NOW(3) FROM seq_1_to_%d; "
+		    "INSERT INTO api_tokens (token_id, org_id, name, role, token_hash, created_at) "
+		    "SELECT UUID(), IF(seq %% 2, '%s', NULL), 't', IF(seq %% 2, 'member', 'sys_admin'), "
+		    "UNHEX(SHA2(seq, 256)), NOW(3) "
+		    "FROM seq_1_to_%d; "
+		    "INSERT INTO orchestrator_instances (instance_id, org_id, name, framework_type, mode, tier, "
+		    "desired_state, config, "
+		    "config_hash, created_at, updated_at, deleted_at) SELECT UUID(), IF(seq %% 2, '%s', '%s'), "
+		    "CONCAT('a', seq), 'echo', "
+		    "'single', 'hot', 'loaded', '{}', REPEAT('0', 64), NOW(3), NOW(3), IF(seq %% 2, NOW(3), NULL) FROM "
+		    "seq_1_to_%d",
+		    ROWS, org.text, ROWS, org.text, other.text, ROWS);
+	fixture_run(fx.db,
+		    "INSERT INTO operations (operation_id, instance_id, org_id, action, tier, generation, source, "
+		    "state, next_publish_at, "
+		    "accepted_at) SELECT UUID(), '%s', '%s', 'load', 'hot', 1, 'demand', 'succeeded', NOW(3), NOW(3) "
+		    "FROM seq_1_to_%d; "
+		    "INSERT INTO operations (operation_id, instance_id, org_id, action, tier, generation, source, "
+		    "next_publish_at, "
+		    "accepted_at) SELECT UUID(), instance_id, org_id, 'load', 'hot', 1, 'demand', NOW(3), NOW(3) "
+		    "FROM orchestrator_instances WHERE org_id = '%s'; "
+		    "INSERT INTO placements (instance_id, worker_id, incarnation, org_id, tier, generation, state, "
+		    "placed_at, changed_at) "
+		    "SELECT instance_id, 'w1', '%s', org_id, 'hot', 1, 'ready', NOW(3), NOW(3) FROM "
+		    "orchestrator_instances; "
+		    "INSERT INTO audit_log (audit_id, at, org_id, action, result) "
+		    "SELECT UUID(), NOW(3), IF(seq %% 2, '%s', NULL), 'x', 'ok' FROM seq_1_to_%d; "
+		    "ANALYZE TABLE organizations, api_tokens, orchestrator_instances, operations, placements, "
+		    "audit_log, workers",
+		    app.text, org.text, ROWS, other.text, w1.text, org.text, ROWS);
+}
+
+static struct id id_at(const char *sql, const struct id *of)
+{
+	const char *text = fixture_text(sql, of);
+	struct id id = {""};
+
+	if (!id_parse(text, strlen(text), &id))
+		abort();
+	return id;
+}
+
+static void find_middles(void)
+{
+	middle.org = id_at("SELECT org_id FROM organizations ORDER BY org_id LIMIT 1 OFFSET 2000", NULL);
+	middle.token =
+		id_at("SELECT token_id FROM api_tokens WHERE org_id = ? ORDER BY token_id LIMIT 1 OFFSET 1000", &org);
+	middle.sys_token = id_at(
+		"SELECT token_id FROM api_tokens WHERE org_id IS NULL ORDER BY token_id LIMIT 1 OFFSET 1000", NULL);
+	middle.audit =
+		id_at("SELECT audit_id FROM audit_log WHERE org_id = ? ORDER BY audit_id LIMIT 1 OFFSET 1000", &org);
+	middle.operation = id_at(
+		"SELECT operation_id FROM operations WHERE instance_id = ? ORDER BY operation_id LIMIT 1 OFFSET 2000",
+		&app);
+}
+
+static int make_world(void)
+{
+	(void)fixture_start();
+	fill();
+	find_middles();
+	db = fixture_connect();
+	return 0;
+}
+
+static int end_world(void)
+{
+	db_close(&db);
+	return fixture_stop();
+}
+
+#define RUN(call) CU_ASSERT_TRUE(call)
+
+static void run_orgs(void)
+{
+	struct org made = {.org_id = id_new(), .name = "made", .ttl_seconds = -1}, got, *list;
+	struct org_change change = {.quota_instances = -1, .quota_hot = -1, .quota_demand = -1, .ttl_seconds = 5};
+	enum problem problem;
+	unsigned count;
+	bool changed;
+
+	RUN(org_create(db, &made, &problem, &err));
+	RUN(org_get(db, fx.mem, &org, &got, &problem, &err));
+	RUN(org_list(db, fx.mem, NULL, PAGE, &list, &count, &err));
+	RUN(org_list(db, fx.mem, &middle.org, PAGE, &list, &count, &err));
+	RUN(org_change(db, &org, &change, &problem, &err));
+	RUN(org_set_status(db, &org, STATUS_SUSPENDED, &changed, &problem, &err));
+	RUN(org_set_status(db, &org, STATUS_ACTIVE, &changed, &problem, &err));
+}
+
+static void run_tokens_and_audit(void)
+{
+	struct token made = {.token_id = id_new(), .org_id = org, .name = "made", .role = ROLE_MEMBER}, *tokens;
+	struct audit_entry entry = {.org_id = org, .action = "x"}, *entries;
+	uint8_t hash[SECRET_HASH_BYTES] = {9};
+	struct id none = {""};
+	enum problem problem;
+	unsigned count;
+
+	RUN(token_create(db, &made, hash, &problem, &err));
+	RUN(token_list(db, fx.mem, &org, NULL, PAGE, &tokens, &count, &err));
+	RUN(token_list(db, fx.mem, &org, &middle.token, PAGE, &tokens, &count, &err));
+	RUN(token_list(db, fx.mem, &none, &middle.sys_token, PAGE, &tokens, &count, &err));
+	RUN(token_revoke(db, &org, &made.token_id, &problem, &err));
+	token_touch(db, &made.token_id);
+	RUN(audit_write(db, &entry, &err));
+	RUN(audit_list(db, fx.mem, NULL, NULL, PAGE, &entries, &count, &err));
+	RUN(audit_list(db, fx.mem, NULL, &middle.audit, PAGE, &entries, &count, &err));
+	RUN(audit_list(db, fx.mem, &org, NULL, PAGE, &entries, &count, &err));
+	RUN(audit_list(db, fx.mem, &org, &middle.audit, PAGE, &entries, &count, &err));
+}
+
+static struct access_request request_of(const uint8_t *hash)
+{
+	struct access_request q = {
+		.permission = PERM_CHAT, .has_org = true, .org_id = org, .has_instance = true, .instance_id = app};
+
+	memcpy(q.token_hash, hash, SECRET_HASH_BYTES);
+	return q;
+}
+
+static void run_access(void)
+{
+	struct access_request q = request_of(admin), chat = request_of(sys);
+	struct access access;
+	enum problem problem;
+
+	chat.has_org = false;
+	chat.org_is_instances = true;
+	RUN(access_check(db, fx.mem, &chat, &access, &problem, &err));
+	for (unsigned bits = 0; bits < 8; bits++) {
+		q.with_config = bits & 1;
+		q.lock_instance = bits & 2;
+		q.lock_org = bits & 4;
+		RUN(access_check(db, fx.mem, &q, &access, &problem, &err));
+		CU_ASSERT_EQUAL(problem, PROBLEM_NONE);
+	}
+}
+
+static bool change_app(struct db *d, void *closure, struct err *e)
+{
+	struct instance_change change = {.tier = -1, .ttl_seconds = -1, .replicas = 2, .status = -1, .mode = "other"};
+	struct access_request q = request_of(admin);
+	struct instance_changed changed;
+	struct id operation_id = id_new();
+	struct access access;
+	enum problem problem;
+
+	(void)closure;
+	q.lock_org = q.lock_instance = true;
+	return access_check(d, fx.mem, &q, &access, &problem, e) &&
+	       instance_apply(d, &access.instance, &change, &operation_id, NULL, &changed, &problem, e);
+}
+
+static bool create_app(struct db *d, void *closure, struct err *e)
+{
+	struct instance made = {.instance_id = id_new(),
+				.org_id = org,
+				.name = "made",
+				.framework_type = "echo",
+				.mode = "single",
+				.tier = TIER_DEMAND,
+				.replicas = 1,
+				.ttl_seconds = -1,
+				.config = "{}",
+				.active_plugin_ids = "[]"};
+	enum problem problem;
+
+	(void)closure;
+	return instance_create(d, &made, &problem, e);
+}
+
+static void run_instances(void)
+{
+	struct instance got, *list;
+	enum problem problem;
+	unsigned count;
+
+	RUN(db_transaction(db, create_app, NULL, &err));
+	RUN(instance_get(db, fx.mem, &app, &got, &problem, &err));
+	RUN(instance_list(db, fx.mem, &org, NULL, PAGE, &list, &count, &err));
+	RUN(instance_list(db, fx.mem, &list[0].instance_id, NULL, PAGE, &list, &count, &err));
+	RUN(db_transaction(db, change_app, NULL, &err));
+}
+
+static void run_lifecycle(void)
+{
+	static const enum action actions[] = {ACTION_LOAD, ACTION_RELOAD, ACTION_UNLOAD, ACTION_LOAD};
+
+	for (size_t i = 0; i < ARRAY_LEN(actions); i++) {
+		struct lifecycle_request r = {.action = actions[i],
+					      .tier = -1,
+					      .drain_s = -1,
+					      .operation_id = id_new(),
+					      .access = request_of(admin)};
+		struct lifecycle_accepted accepted;
+		enum problem problem;
+
+		RUN(lifecycle_accept(db, fx.mem, &r, &accepted, &problem, &err));
+		CU_ASSERT_EQUAL(problem, PROBLEM_NONE);
+	}
+}
+
+static void run_operations(void)
+{
+	struct operation op, *list;
+	enum problem problem;
+	unsigned count;
+	const char *reason;
+	int retry_after_s;
+	bool is_new;
+
+	RUN(operation_list(db, fx.mem, &app, NULL, PAGE, &list, &count, &err));
+	RUN(operation_list(db, fx.mem, &app, &middle.operation, PAGE, &list, &count, &err));
+	RUN(operation_get(db, fx.mem, &org, &list[0].operation_id, &op, &problem, &err));
+	RUN(operation_settle(db, &app, "w1", &count, &err));
+	RUN(operation_fail(db, &app, 1000, "x", "w1", &count, &err));
+	RUN(operation_demand(db, fx.mem, &app, NULL, &op, &is_new, &retry_after_s, &reason, &problem, &err));
+	CU_ASSERT_TRUE(is_new);
+	RUN(operation_demand(db, fx.mem, &app, NULL, &op, &is_new, &retry_after_s, &reason, &problem, &err));
+}
+
+/* --- */
+
+static unsigned constants_in(const char *module)
+{
+	const char *srcdir = getenv("srcdir");
+	char path[4096], line[1024];
+	unsigned count = 0;
+	FILE *f;
+
+	(void)snprintf(path, sizeof(path), "%s/core/%s.c", srcdir ? srcdir : ".", module);
+	f = fopen(path, "r");
+	CU_ASSERT_PTR_NOT_NULL_FATAL(f);
+	while (fgets(line, sizeof(line), f))
+		count += strncmp(line, "static const char SQL_", 22) == 0;
+	(void)fclose(f);
+	return count;
+}
+
+static unsigned constants(void)
+{
+	static const char *const modules[] = {"access", "audit", "instance", "lifecycle", "operation", "org", "token"};
+	unsigned count = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(modules); i++)
+		count += constants_in(modules[i]);
+	return count;
+}
+
+static int64_t prepared(void)
+{
+	return fixture_number("SELECT CAST(VARIABLE_VALUE AS SIGNED) FROM information_schema.GLOBAL_STATUS "
+			      "WHERE VARIABLE_NAME = 'PREPARED_STMT_COUNT'",
+			      NULL);
+}
+
+static void report(void)
+{
+	struct err e = {0};
+
+	db_use(fx.db,
+	       "SELECT rows_examined, CONVERT(sql_text USING utf8mb4) FROM mysql.slow_log WHERE rows_examined > ?");
+	db_bind_i64(fx.db, EXAMINED_MAX);
+	while (db_step(fx.db, &e) == DB_ROW)
+		(void)fprintf(stderr, "%s rows examined: %s\n", db_col_str(fx.db, 0), db_col_str(fx.db, 1));
+}
+
+static void no_statement_examines_more_rows_than_it_needs(void)
+{
+	int64_t before = prepared();
+
+	fixture_run(db, "SET GLOBAL log_output = 'TABLE', GLOBAL slow_query_log = 1, SESSION slow_query_log = 1, "
+			"SESSION long_query_time = 0, "
+			"SESSION min_examined_row_limit = 0, SESSION log_slow_rate_limit = 1");
+	run_orgs();
+	run_tokens_and_audit();
+	run_access();
+	run_instances();
+	run_lifecycle();
+	run_operations();
+	fixture_run(db, "SET GLOBAL slow_query_log = 0");
+	CU_ASSERT_EQUAL(prepared() - before, constants());
+	CU_ASSERT_TRUE(fixture_number("SELECT COUNT(*) FROM mysql.slow_log WHERE sql_text LIKE '%api_tokens%'", NULL) >
+		       0);
+	CU_ASSERT_EQUAL(fixture_number("SELECT MAX(rows_examined) > 100 FROM mysql.slow_log", NULL), 0);
+	report();
+}
+
+static CU_TestInfo cases[] = {
+	CASE(no_statement_examines_more_rows_than_it_needs),
+	CU_TEST_INFO_NULL,
+};
+
+CU_SuiteInfo suites[] = {
+	{"explain", make_world, end_world, NULL, NULL, cases},
+	CU_SUITE_INFO_NULL,
+};
