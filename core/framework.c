@@ -44,8 +44,36 @@ static bool is_int_from_0_to(const struct jval *v, int64_t max)
 	return jval_type(v) == JVAL_INT && jval_int(v) >= 0 && jval_int(v) <= max;
 }
 
+struct unknown_search {
+	const char *const *known; /* NULL-terminated */
+	const char *found;
+};
+
+static bool is_known(void *closure, const char *key, struct jval *v)
+{
+	struct unknown_search *search = closure;
+
+	(void)v;
+	for (size_t i = 0; search->known[i]; i++)
+		if (strcmp(search->known[i], key) == 0)
+			return true;
+	search->found = key;
+	return false;
+}
+
+/* A misspelt field would else be ignored in silence. */
+static void refuse_unknown(const struct jval *config, const char *const *known, struct error_list *list)
+{
+	struct unknown_search search = {.known = known};
+
+	jval_each(config, is_known, &search);
+	if (search.found)
+		add_error(list, "config", "has a field that this framework does not know");
+}
+
 static size_t echo_check(const struct jval *config, struct field_error *errors, size_t max)
 {
+	static const char *const known[] = {"prefix", "word_delay_ms", "build_delay_ms", "build_fail", NULL};
 	struct error_list list = {errors, max, 0};
 	const struct jval *fail = jval_get(config, "build_fail");
 
@@ -59,6 +87,7 @@ static size_t echo_check(const struct jval *config, struct field_error *errors, 
 		add_error(&list, "config.build_delay_ms", "must be an integer from 0 to 600000");
 	if (jval_type(fail) != JVAL_NULL && !is_string_of(fail, 1, ECHO_BUILD_FAIL_MAX))
 		add_error(&list, "config.build_fail", "must be null or a string of 1 to 255 bytes");
+	refuse_unknown(config, known, &list);
 	return list.count;
 }
 

@@ -4,6 +4,10 @@
  * turn each hold one; waits take at most half of the threads, both together
  * leave a few free, so that lifecycle requests and probes are always answered.
  * A turn that waits for its load counts as both. All threads.
+ *
+ * A burst of short turns shall queue and not be refused: while turns come and go,
+ * one that finds no place waits for one, a moment at most. Among long ones, where
+ * nothing moves, it is refused at once.
  */
 #ifndef FCGI_APP_GATE_H
 #define FCGI_APP_GATE_H

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 # A story is one file; make dist takes what is named here.
-INTEGRATION_FILES = %D%/conftest.py %D%/harness.py %D%/pytest.ini $(INTEGRATION_STORIES)
-INTEGRATION_STORIES = %D%/test_happy_path.py
-EXTRA_DIST += $(INTEGRATION_FILES)
+INTEGRATION_STORIES = %D%/test_access.py %D%/test_bad_input.py %D%/test_bus_stopped.py %D%/test_ceilings_and_quotas.py \
+	%D%/test_ctl.py %D%/test_database_stopped.py %D%/test_demand.py %D%/test_hang_up.py %D%/test_happy_path.py \
+	%D%/test_mixed_events.py %D%/test_poison.py %D%/test_reload.py %D%/test_statements.py %D%/test_statuses.py \
+	%D%/test_stopping.py %D%/test_tenant_isolation.py %D%/test_tier_moves.py %D%/test_uncertain_commit.py \
+	%D%/test_unload_while_streaming.py %D%/test_worker_killed.py
+EXTRA_DIST += %D%/conftest.py %D%/harness.py %D%/pytest.ini $(INTEGRATION_STORIES)
 
 # STORIES="test_happy_path.py -k word" runs a part; pytest's last line has the counts, results.xml the cases.
+STORIES =
 .PHONY: check-integration
 check-integration: all
-	mkdir -p $(builddir)/%D%
-	cd $(srcdir)/%D% && HEARTH_BUILD=$(abs_builddir) PYTHONDONTWRITEBYTECODE=1 $(PYTHON3) -m pytest \
-		--junitxml=$(abs_builddir)/%D%/results.xml $(STORIES)
+	$(AM_V_at)mkdir -p %D%
+	$(AM_V_at)cd $(srcdir)/%D% && HEARTH_BUILD=$(abs_top_builddir) PYTHONDONTWRITEBYTECODE=1 $(PYTHON3) -m pytest \
+		--junitxml=$(abs_top_builddir)/%D%/results.xml $(STORIES)

@@ -155,7 +155,6 @@ void fake_restore(struct fake_app *a, uint64_t generation)
 	if (a->row.rebuild_generation > generation)
 		a->row.rebuild_generation = generation;
 	a->load_op = a->unload_op = 0;
-	a->has_place = a->is_own_build = false;
 }
 
 /* --- what a worker reads --- */
@@ -273,19 +272,13 @@ enum claim_result fake_claim(struct fake *f, struct fake_app *a, unsigned how, i
 	return result;
 }
 
-static bool is_usable(const struct fake_app *a, const struct pool_action *w)
-{
-	if (!a->row.is_active || w->generation > a->row.generation || w->generation < a->row.unload_generation ||
-	    w->generation < a->row.rebuild_generation)
-		return false;
-	return w->generation == a->row.generation || w->hash == NULL || strcmp(w->hash, a->row.hash) == 0;
-}
-
 static enum pool_done write_ready(struct fake_app *a, const struct pool_action *w)
 {
 	bool is_now = w->generation == a->row.generation;
+	bool is_version = w->hash != NULL && strcmp(w->hash, a->row.hash) == 0;
 
-	if (!is_usable(a, w))
+	/* What serves is recorded even where a newer version is asked for by now; what must leave is not. */
+	if (!a->row.is_active || w->generation > a->row.generation || w->generation < a->row.unload_generation)
 		return POOL_CHANGED;
 	a->has_place = true;
 	a->is_own_build = false;
@@ -299,7 +292,7 @@ static enum pool_done write_ready(struct fake_app *a, const struct pool_action *
 		a->failures = a->dead_attempts = 0;
 		a->next_attempt_ms = 0;
 	}
-	if (w->hash != NULL)
+	if (is_version)
 		memcpy(a->row.good_hash, a->row.hash, sizeof(a->row.hash));
 	fake_settle(a);
 	return is_now ? POOL_DONE : POOL_CHANGED;

@@ -58,7 +58,7 @@ void fake_config(struct fake_app *a, char letter);
 void fake_tier(struct fake_app *a, enum tier tier);
 void fake_ttl(struct fake_app *a, int64_t ttl_seconds);
 void fake_suspend(struct fake_app *a, bool is_suspended);
-/* The database comes back from a backup in which the App stood at `generation`; placements were not in it. */
+/* The database comes back from a backup in which the App stood at `generation`. */
 void fake_restore(struct fake_app *a, uint64_t generation);
 
 /* What a worker reads and writes. */

@@ -2,6 +2,7 @@
 /* core/recovery against a real server. */
 #include "core/recovery.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -13,6 +14,7 @@
 #include "tests/unit/sql_fixture.h"
 
 #define SEEN_MAX 1200
+#define RACES 30
 #define HASH_0 "0000000000000000000000000000000000000000000000000000000000000000"
 
 static struct err err;
@@ -345,6 +347,80 @@ static void a_row_that_somebody_holds_waits_for_the_next_pass(void)
 	db_close(&other);
 }
 
+struct racer {
+	pthread_barrier_t *barrier;
+	struct db *db;
+	struct id app;
+	bool ok;
+};
+
+static void count_made(void *closure, const struct recovered *r)
+{
+	(void)closure;
+	(void)r;
+}
+
+static void *race_reap(void *closure)
+{
+	struct racer *racer = closure;
+	struct err e = {0};
+	bool has_more;
+
+	(void)pthread_barrier_wait(racer->barrier);
+	racer->ok = recovery_reap(racer->db, NULL, NULL, count_made, NULL, &has_more, &e);
+	return NULL;
+}
+
+static void *race_ready(void *closure)
+{
+	struct racer *racer = closure;
+	struct err e = {0};
+	unsigned ended;
+	enum place_result result;
+
+	(void)pthread_barrier_wait(racer->barrier);
+	result = placement_ready(racer->db, &w1, &racer->app, 1, TIER_HOT, HASH_0, NULL, &ended, &e);
+	racer->ok = result == PLACE_OK || result == PLACE_LOST;
+	return NULL;
+}
+
+static void race(struct racer racers[2], void *(*second)(void *))
+{
+	pthread_t threads[2];
+
+	(void)pthread_create(&threads[0], NULL, race_reap, &racers[0]);
+	(void)pthread_create(&threads[1], NULL, second, &racers[1]);
+	for (int i = 0; i < 2; i++) {
+		(void)pthread_join(threads[i], NULL);
+		CU_ASSERT_TRUE(racers[i].ok);
+	}
+}
+
+/* Two leaders (one was frozen), or the dead worker itself, which goes on writing: one recovery, no copy of the dead. */
+static void reaping_is_done_once_whoever_else_writes(void)
+{
+	pthread_barrier_t barrier;
+	struct racer racers[2] = {{.barrier = &barrier, .db = fixture_connect()},
+				  {.barrier = &barrier, .db = fixture_connect()}};
+
+	(void)pthread_barrier_init(&barrier, NULL, 2);
+	for (int round = 0; round < RACES; round++) {
+		struct id app = hot();
+
+		w1 = worker("w1");
+		place(&app, &w1, "ready");
+		expire(&w1);
+		racers[1].app = app;
+		race(racers, round % 2 ? race_reap : race_ready);
+		(void)reap();
+		CU_ASSERT_EQUAL(placements(&app), 0);
+		CU_ASSERT_EQUAL(open_operations(&app), 1);
+	}
+	(void)pthread_barrier_destroy(&barrier);
+	db_close(&racers[0].db);
+	db_close(&racers[1].db);
+}
+
 /* --- hot Apps that lack copies --- */
 
 static void a_hot_app_is_retried_when_its_backoff_is_over(void)
@@ -606,6 +682,7 @@ static CU_TestInfo reap_cases[] = {
 	CASE(an_app_that_killed_three_workers_is_poison),
 	CASE(many_copies_go_in_bounded_steps),
 	CASE(a_row_that_somebody_holds_waits_for_the_next_pass),
+	CASE(reaping_is_done_once_whoever_else_writes),
 	CU_TEST_INFO_NULL,
 };
 

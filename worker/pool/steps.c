@@ -19,6 +19,7 @@
 #include "worker/pool/private.h"
 
 #define MOVE_RETRY_S 10
+#define DEMAND_RETRY_S 1
 #define REASON_FALLBACK "running_previous_version"
 
 /* --- emitting --- */
@@ -550,7 +551,7 @@ static void claimed_quota(struct pool *pool, struct pool_app *app)
 
 	app->generation = app->row_generation;
 	if (victim == NULL) {
-		begin_failed(pool, app, "demand_quota", true, 1);
+		begin_failed(pool, app, "demand_quota", true, DEMAND_RETRY_S);
 		return;
 	}
 	app->step = STEP_WAIT_ROOM;
@@ -751,7 +752,10 @@ void pool_ceiling_answer(struct pool *pool, struct pool_app *app, bool elsewhere
 		return;
 	}
 	app->generation = app->row_generation;
-	begin_failed(pool, app, app->load_tier == TIER_HOT ? "hot_ceiling" : "demand_ceiling", true, MOVE_RETRY_S);
+	if (app->load_tier == TIER_HOT)
+		begin_failed(pool, app, "hot_ceiling", true, MOVE_RETRY_S);
+	else /* idle ones leave at any moment: the next chat may try soon */
+		begin_failed(pool, app, "demand_ceiling", true, DEMAND_RETRY_S);
 }
 
 /* --- time --- */
