@@ -45,6 +45,8 @@ static const char SQL_REMOVE[] = "DELETE FROM workers WHERE worker_id = ? AND in
 	" AND COALESCE(s." count ", 0) < w." ceiling ")"
 static const char SQL_ROOM_HOT[] = ROOM_ELSEWHERE("hot_count", "hot_ceiling");
 static const char SQL_ROOM_DEMAND[] = ROOM_ELSEWHERE("demand_count", "demand_ceiling");
+static const char SQL_CEILINGS[] =
+	"UPDATE workers SET hot_ceiling = ?, demand_ceiling = ? WHERE worker_id = ? AND incarnation = ?";
 static const char SQL_COUNT_LIVE[] =
 	"SELECT COUNT(*) FROM workers WHERE lease_until > UTC_TIMESTAMP(3) AND state = 'active' AND worker_id <> ?";
 
@@ -136,6 +138,16 @@ enum lease_result lease_renew(struct db *db, const struct worker_identity *who, 
 {
 	db_use(db, SQL_RENEW);
 	db_bind_i64(db, lease_s);
+	bind_who(db, who);
+	return exec_held(db, e);
+}
+
+enum lease_result lease_set_ceilings(struct db *db, const struct worker_identity *who, uint32_t hot_ceiling,
+				     uint32_t demand_ceiling, struct err *e)
+{
+	db_use(db, SQL_CEILINGS);
+	db_bind_u64(db, hot_ceiling);
+	db_bind_u64(db, demand_ceiling);
 	bind_who(db, who);
 	return exec_held(db, e);
 }

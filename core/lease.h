@@ -42,6 +42,8 @@ bool lease_register(struct db *db, const struct worker_registration *r, uint64_t
 
 enum lease_result { LEASE_HELD, LEASE_LOST, LEASE_FAIL /* e says why; try again */ };
 enum lease_result lease_renew(struct db *db, const struct worker_identity *who, int lease_s, struct err *e) MUST_CHECK;
+/* New ceilings of a running worker (SIGHUP), for the statistics and for the others. */
+enum lease_result lease_set_ceilings(struct db *db, const struct worker_identity *who, uint32_t hot_ceiling, uint32_t demand_ceiling, struct err *e) MUST_CHECK;
 /* Leaving: no new claims; counted as not live. */
 enum lease_result lease_leave(struct db *db, const struct worker_identity *who, struct err *e) MUST_CHECK;
 /* At the end of an orderly stop, when nothing is held any more: the row goes. */

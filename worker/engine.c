@@ -332,15 +332,68 @@ static void on_heart(uv_timer_t *timer)
 	engine_pump(engine);
 }
 
+static struct pool_config pool_config_of(const struct settings *s)
+{
+	return (struct pool_config){
+		.builds_max = (unsigned)s->worker.builds_max,
+		.hot_ceiling = (uint32_t)s->worker.hot_ceiling,
+		.demand_ceiling = (uint32_t)s->worker.demand_ceiling,
+		.ttl_ms = s->worker.ttl_s * 1000,
+		.drain_ms = s->worker.drain_s * 1000,
+		.pin_ms = s->app.demand_wait_s * 1000,
+		.room_retry_ms = ROOM_RETRY_MS,
+		.step_retry_ms = STEP_RETRY_MS,
+	};
+}
+
+struct ceilings {
+	struct worker_identity who;
+	uint32_t hot, demand;
+};
+
+static bool work_ceilings(struct db *db, void *data, struct err *e)
+{
+	struct ceilings *c = data;
+
+	return lease_set_ceilings(db, &c->who, c->hot, c->demand, e) != LEASE_FAIL;
+}
+
+static void done_ceilings(struct engine *engine, void *data, bool ok, const struct err *e)
+{
+	(void)engine;
+	if (!ok)
+		log_warn("new ceilings not recorded; they hold here, and show after the next start", "error=%s", e->text);
+	free(data);
+}
+
+static void reload(struct engine *engine)
+{
+	struct ceilings *c;
+	struct err e = {0};
+
+	if (!settings_reload(engine->reloadable, SETTINGS_WORKER, &e)) {
+		log_error("configuration not taken over; the old one stays", "error=%s", e.text);
+		return;
+	}
+	log_set_level((enum log_level)engine->settings->log.level);
+	struct pool_config config = pool_config_of(engine->settings);
+	pool_configure(engine->pool, &config);
+	c = xcalloc(1, sizeof(*c));
+	c->who = engine->who;
+	c->hot = config.hot_ceiling;
+	c->demand = config.demand_ceiling;
+	engine_job(engine, work_ceilings, done_ceilings, c);
+	log_info("configuration taken over", "hot_ceiling=%u demand_ceiling=%u builds_max=%u", c->hot, c->demand, config.builds_max);
+}
+
 static void on_signal(uv_signal_t *handle, int signum)
 {
 	struct engine *engine = handle->data;
 
-	if (signum == SIGHUP) {
-		log_info("SIGHUP: nothing to take over; options of this program need a restart", NULL);
-		return;
-	}
-	stop(engine, signum == SIGTERM ? "SIGTERM" : "SIGINT");
+	if (signum == SIGHUP)
+		reload(engine);
+	else
+		stop(engine, signum == SIGTERM ? "SIGTERM" : "SIGINT");
 	engine_pump(engine);
 }
 
@@ -367,20 +420,6 @@ static void name_worker(struct engine *engine)
 		       name != NULL && name[0] != '\0' ? name : engine->host);
 	engine->who.process_id = id_new();
 	read_machine_id(engine);
-}
-
-static struct pool_config pool_config_of(const struct settings *s)
-{
-	return (struct pool_config){
-		.builds_max = (unsigned)s->worker.builds_max,
-		.hot_ceiling = (uint32_t)s->worker.hot_ceiling,
-		.demand_ceiling = (uint32_t)s->worker.demand_ceiling,
-		.ttl_ms = s->worker.ttl_s * 1000,
-		.drain_ms = s->worker.drain_s * 1000,
-		.pin_ms = s->app.demand_wait_s * 1000,
-		.room_retry_ms = ROOM_RETRY_MS,
-		.step_retry_ms = STEP_RETRY_MS,
-	};
 }
 
 static void start_handles(struct engine *engine)
@@ -440,9 +479,9 @@ static void free_parts(struct engine *engine)
 	db_pool_free(&engine->db);
 }
 
-int engine_run(const struct settings *settings)
+int engine_run(struct settings *settings)
 {
-	struct engine engine = {.settings = settings};
+	struct engine engine = {.settings = settings, .reloadable = settings};
 	struct pool_config config = pool_config_of(settings);
 	struct db_options db_options;
 	struct err e = {0};

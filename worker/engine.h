@@ -33,6 +33,7 @@ struct stats_book;
 
 struct engine {
 	const struct settings *settings;
+	struct settings *reloadable; /* the same; written on SIGHUP, by the loop alone */
 	uv_loop_t loop;
 	struct bus *bus;       /* its functions: any thread */
 	struct db_pool *db;    /* any thread */
@@ -60,8 +61,8 @@ struct engine {
 	int exit_status;
 };
 
-/* Runs until SIGTERM has drained it (0), or until it cannot go on (1). */
-int engine_run(const struct settings *settings);
+/* Runs until SIGTERM has drained it (0), or until it cannot go on (1). SIGHUP takes the reload options over into settings. */
+int engine_run(struct settings *settings);
 
 /* Performs what the pool asks for, arms its timer, asks for events. */
 void engine_pump(struct engine *engine);

@@ -31,7 +31,7 @@ static const char usage[] =
 	"      --daemon        go to the background (logs should go to syslog then)\n"
 	"      --pid-file FILE write the process id there\n"
 	"\n"
-	"Signals: SIGTERM and SIGINT drain and stop.\n";
+	"Signals: SIGTERM and SIGINT drain and stop; SIGHUP takes over the (reload) options.\n";
 
 struct background {
 	bool is_daemon;

@@ -100,7 +100,7 @@ def operation_ids(stack, app):
 
 
 def test_a_commit_that_happened_is_found_and_answered_with_202(stack, org, proxy):
-    app = org.new_app(tier="hot")
+    app = org.new_app()  # a hot one asks for the quota in a transaction of its own
     proxy.cut = "after"
     r = org.admin.lifecycle("load", app)
     assert proxy.cuts >= 1
@@ -110,7 +110,7 @@ def test_a_commit_that_happened_is_found_and_answered_with_202(stack, org, proxy
 
 
 def test_a_commit_that_did_not_happen_is_refused_or_done_again(stack, org, proxy):
-    app = org.new_app(tier="hot")
+    app = org.new_app()  # a hot one asks for the quota in a transaction of its own
     before = proxy.cuts
     proxy.cut = "before"
     r = org.admin.lifecycle("load", app)
@@ -123,7 +123,7 @@ def test_a_commit_that_did_not_happen_is_refused_or_done_again(stack, org, proxy
 
 
 def test_where_nobody_can_be_asked_the_outcome_is_unknown_and_the_location_tells_where_to_look(stack, org, proxy):
-    app = org.new_app(tier="hot")
+    app = org.new_app()  # a hot one asks for the quota in a transaction of its own
     proxy.cut = "after shut"
     r = org.admin.lifecycle("load", app)
     # All other connections of the pool would still serve; a look-up on one of them is as good.

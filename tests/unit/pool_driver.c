@@ -50,6 +50,8 @@ static void open_step(struct driver *d, const struct pool_action *a)
 		note_draining(d, app, a);
 	if (a->kind == PA_CLAIM)
 		x->last_how = a->how;
+	if (a->kind == PA_SUBSCRIBE)
+		x->has_left = false;
 	x->is_retried = false;
 	x->step = (struct driver_step){
 		.action = *a, .is_open = true, .number = d->steps++, .incarnation = d->fake.incarnation};
@@ -136,19 +138,6 @@ static bool next_step(const struct driver *d, unsigned *ret_app)
 		*ret_app = i;
 	}
 	return oldest != UINT64_MAX;
-}
-
-/* Every input ends with this. */
-static void run(struct driver *d)
-{
-	unsigned app, count = 0;
-
-	take_actions(d);
-	while (!d->is_manual && next_step(d, &app)) {
-		driver_answer(d, app);
-		if (!EXPECT(++count < 1000))
-			return;
-	}
 }
 
 /* --- performing --- */
@@ -244,13 +233,12 @@ void driver_perform(struct driver *d, unsigned app)
 	}
 }
 
-void driver_answer(struct driver *d, unsigned app)
+/* Effect and answer. */
+static void answer(struct driver *d, unsigned app)
 {
 	struct driver_app *x = &d->apps[app];
 	struct driver_step *s = &x->step;
 
-	if (!s->is_open)
-		return;
 	driver_perform(d, app);
 	s->is_open = false;
 	switch (s->action.kind) {
@@ -272,6 +260,7 @@ void driver_answer(struct driver *d, unsigned app)
 		break;
 	case PA_UNSUBSCRIBE:
 		x->is_subscribed = false;
+		x->has_left = true;
 		pool_unsubscribed(d->pool, s->action.app, d->now_ms);
 		break;
 	default:
@@ -279,6 +268,25 @@ void driver_answer(struct driver *d, unsigned app)
 		pool_recorded(d->pool, s->action.app, s->done, d->now_ms);
 		break;
 	}
+}
+
+/* Every input ends with this. */
+static void run(struct driver *d)
+{
+	unsigned app, count = 0;
+
+	take_actions(d);
+	while (!d->is_manual && next_step(d, &app) && EXPECT(++count < 1000)) {
+		answer(d, app);
+		take_actions(d);
+	}
+}
+
+void driver_answer(struct driver *d, unsigned app)
+{
+	if (!d->apps[app].step.is_open)
+		return;
+	answer(d, app);
 	run(d);
 }
 

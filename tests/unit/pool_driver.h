@@ -57,6 +57,7 @@ struct driver_app {
 	bool last_hand_over;                /* of PA_DRAINING */
 	bool is_retried;                    /* the last step was answered "try later" */
 	bool is_subscribed;
+	bool has_left;                      /* it was unsubscribed, and not subscribed again since */
 };
 
 struct driver_turn {

@@ -233,16 +233,14 @@ static void begin_turn(struct sim *s)
 {
 	unsigned app = below(s, APPS);
 	const struct driver_app *x = &s->d.apps[app];
-	const struct fake_app *a = &s->d.fake.apps[app];
 
 	if (!x->is_subscribed && !chance(s, 10))
 		return;
 	unsigned turn = driver_turn(&s->d, app);
 	if (turn == DRIVER_NO_TURN)
 		return;
-	const struct pool_copy *copy = s->d.turns[turn].copy;
-	EXPECT(x->is_subscribed || copy->generation >= a->row.unload_generation);
-	EXPECT(!copy->app->is_lost);
+	EXPECT(!x->has_left);
+	EXPECT(!s->d.turns[turn].copy->app->is_lost);
 }
 
 static void end_turn(struct sim *s)
