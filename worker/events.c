@@ -30,6 +30,7 @@
 #define DUPLICATE_WINDOW_S 120
 #define MANAGE_TIMEOUT_MS 3000
 #define INFO_EVERY_MS 5000
+#define ENSURE_EVERY_MS 30000 /* a store wiped under a running server shows only when the consumer is made again */
 #define CHANGES_PENDING_MAX 65536
 
 struct held {
@@ -42,7 +43,7 @@ struct events {
 	char pull_subject[128];
 	struct held *held;
 	int pulls_open;            /* events that the open request may still bring */
-	int64_t pull_ends_ms, pause_until_ms, progress_ms, info_ms;
+	int64_t pull_ends_ms, pause_until_ms, progress_ms, info_ms, ensure_ms;
 	bool has_stream;           /* stream and consumer were there when last looked */
 	bool is_ensuring, is_asking_info;
 	uint64_t waiting, redelivered;
@@ -141,6 +142,7 @@ static void ensure(struct engine *engine)
 	struct ensure *data = xcalloc(1, sizeof(*data));
 
 	engine->events->is_ensuring = true;
+	engine->events->ensure_ms = clock_now_ms() + ENSURE_EVERY_MS;
 	data->engine = engine;
 	engine_job_without_db(engine, work_ensure, done_ensure, data);
 }
@@ -339,6 +341,8 @@ void events_second(struct engine *engine)
 	struct err e = {0};
 
 	look_at_backlog(engine, now_ms);
+	if (now_ms >= events->ensure_ms && events->has_stream && !events->is_ensuring && atomic_load(&engine->bus_is_up))
+		ensure(engine);
 	if (now_ms < events->progress_ms)
 		return;
 	events->progress_ms = now_ms + PROGRESS_MS;

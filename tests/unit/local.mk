@@ -144,3 +144,23 @@ UNIT_TESTS += %D%/test_explain
 %C%_test_explain_SOURCES = %D%/test_explain.c $(SQL_FIXTURE) $(UNIT_HARNESS)
 %C%_test_explain_CFLAGS = $(UNIT_CFLAGS)
 %C%_test_explain_LDADD = $(CORE_LIBS)
+
+UNIT_TESTS += %D%/test_lease
+%C%_test_lease_SOURCES = %D%/test_lease.c $(SQL_FIXTURE) $(UNIT_HARNESS)
+%C%_test_lease_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_lease_LDADD = $(CORE_LIBS)
+
+UNIT_TESTS += %D%/test_placement
+%C%_test_placement_SOURCES = %D%/test_placement.c $(SQL_FIXTURE) $(UNIT_HARNESS)
+%C%_test_placement_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_placement_LDADD = $(CORE_LIBS)
+
+UNIT_TESTS += %D%/test_recovery
+%C%_test_recovery_SOURCES = %D%/test_recovery.c $(SQL_FIXTURE) $(UNIT_HARNESS)
+%C%_test_recovery_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_recovery_LDADD = $(CORE_LIBS)
+
+UNIT_TESTS += %D%/test_stats
+%C%_test_stats_SOURCES = %D%/test_stats.c $(SQL_FIXTURE) $(UNIT_HARNESS)
+%C%_test_stats_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_stats_LDADD = $(CORE_LIBS)
