@@ -22,7 +22,8 @@
 #include "lib/clock.h"
 #include "lib/xalloc.h"
 
-#define COLUMN_SIZE_MIN 64    /* enough for every date and number, so that only texts grow */
+#define COLUMN_SIZE_MIN 64    /* enough for every date and number */
+#define COLUMN_SIZE_MAX 512   /* bound at most so long; what is longer is fetched on its own */
 #define COLUMN_SIZE_KEEP 4096 /* larger buffers are given back at the next use */
 
 struct param {
@@ -38,8 +39,11 @@ struct column {
 	my_bool is_unsigned;
 	my_bool is_null;
 	uint64_t number; /* is_number */
-	char *text;      /* the value, or the number's text; NUL-terminated */
+	char *text;      /* bound: the value, or the number's text; NUL-terminated */
 	size_t size;     /* of text */
+	char *large;     /* a value that text has no room for, fetched on its own; NULL: none yet */
+	size_t large_size;
+	bool is_large; /* the present row's value stands in large */
 	unsigned long len;
 };
 
@@ -63,12 +67,18 @@ static bool is_answer_lost(unsigned number)
 	return db_is_client_error(number) && number != CR_SERVER_GONE_ERROR;
 }
 
+static void column_clear(struct column *c)
+{
+	free(c->text);
+	free(c->large);
+}
+
 static void stmt_free(struct stmt *stmt)
 {
 	if (stmt->handle)
 		(void)mysql_stmt_close(stmt->handle);
 	for (unsigned i = 0; i < stmt->column_count; i++)
-		free(stmt->columns[i].text);
+		column_clear(&stmt->columns[i]);
 	free(stmt->columns);
 	free(stmt->binds);
 	free(stmt);
@@ -134,7 +144,9 @@ static bool columns_make(struct stmt *stmt)
 
 		c->is_number = is_number_type(field->type);
 		c->is_unsigned = (field->flags & UNSIGNED_FLAG) != 0;
-		c->size = COLUMN_SIZE_MIN;
+		c->size = field->length + 1 < COLUMN_SIZE_MAX ? field->length + 1 : COLUMN_SIZE_MAX;
+		if (c->size < COLUMN_SIZE_MIN)
+			c->size = COLUMN_SIZE_MIN;
 		c->text = xcalloc(1, c->size);
 		column_bind(c, &stmt->binds[i]);
 	}
@@ -190,24 +202,18 @@ static void stmt_forget(struct db *db, struct stmt *stmt)
 	db->has_rows = db->has_row = false;
 }
 
-/* Gives back the room that a large value took. */
+/* Gives back the room that large values took. */
 static void stmt_trim(struct stmt *stmt)
 {
-	bool is_changed = false;
-
 	for (unsigned i = 0; i < stmt->column_count; i++) {
 		struct column *c = &stmt->columns[i];
 
-		if (c->size <= COLUMN_SIZE_KEEP)
+		if (c->large_size <= COLUMN_SIZE_KEEP)
 			continue;
-		free(c->text);
-		c->size = COLUMN_SIZE_MIN;
-		c->text = xcalloc(1, c->size);
-		column_bind(c, &stmt->binds[i]);
-		is_changed = true;
+		free(c->large);
+		c->large = NULL;
+		c->large_size = 0;
 	}
-	if (is_changed)
-		(void)mysql_stmt_bind_result(stmt->handle, stmt->binds);
 }
 
 void db_use(struct db *db, const char *sql)
@@ -365,25 +371,44 @@ static bool run(struct db *db, struct err *e)
 	return true;
 }
 
-/* Values longer than their buffer are fetched again into a larger one, which then is bound for the next rows. */
-static bool refetch_long(struct stmt *stmt)
+/* The value of the present row, on its own. The columns' binding stays as it is: binding anew between two rows of a
+ * result is not the same in all versions of the library. */
+static bool fetch_large(struct stmt *stmt, unsigned i)
 {
-	bool is_changed = false;
+	struct column *c = &stmt->columns[i];
+	unsigned long len = 0;
+	my_bool is_null = 0, is_cut = 0;
+	MYSQL_BIND bind = {.buffer_type = MYSQL_TYPE_STRING, .length = &len, .is_null = &is_null, .error = &is_cut};
 
+	if (c->large_size < c->len + 1) {
+		free(c->large);
+		c->large_size = c->len + 1;
+		c->large = xmalloc(c->large_size);
+	}
+	bind.buffer = c->large;
+	bind.buffer_length = c->large_size;
+	if (mysql_stmt_fetch_column(stmt->handle, &bind, i, 0) != 0)
+		return false;
+	c->large[c->len] = '\0';
+	c->is_large = true;
+	return true;
+}
+
+/* Ends each value with its NUL; fetches those that are longer than their buffer. */
+static bool finish_row(struct stmt *stmt)
+{
 	for (unsigned i = 0; i < stmt->column_count; i++) {
 		struct column *c = &stmt->columns[i];
 
-		if (c->is_number || c->is_null || c->len < c->size)
+		c->is_large = false;
+		if (c->is_number || c->is_null)
 			continue;
-		c->size = c->len + 1;
-		free(c->text);
-		c->text = xmalloc(c->size);
-		column_bind(c, &stmt->binds[i]);
-		if (mysql_stmt_fetch_column(stmt->handle, &stmt->binds[i], i, 0) != 0)
+		if (c->len < c->size)
+			c->text[c->len] = '\0';
+		else if (!fetch_large(stmt, i))
 			return false;
-		is_changed = true;
 	}
-	return !is_changed || mysql_stmt_bind_result(stmt->handle, stmt->binds) == 0;
+	return true;
 }
 
 static enum db_result fetch(struct db *db, struct err *e)
@@ -396,15 +421,9 @@ static enum db_result fetch(struct db *db, struct err *e)
 		db_done(db);
 		return DB_DONE;
 	}
-	if ((rc != 0 && rc != MYSQL_DATA_TRUNCATED) || !refetch_long(stmt)) {
+	if ((rc != 0 && rc != MYSQL_DATA_TRUNCATED) || !finish_row(stmt)) {
 		(void)stmt_failed(db, stmt, false, e);
 		return DB_FAIL;
-	}
-	for (unsigned i = 0; i < stmt->column_count; i++) {
-		struct column *c = &stmt->columns[i];
-
-		if (!c->is_number && !c->is_null)
-			c->text[c->len] = '\0';
 	}
 	db->has_row = true;
 	return DB_ROW;
@@ -470,7 +489,7 @@ const char *db_col_str(struct db *db, unsigned i)
 		return NULL;
 	if (c->is_number)
 		(void)snprintf(c->text, c->size, c->is_unsigned ? "%" PRIu64 : "%" PRId64, c->number);
-	return c->text;
+	return c->is_large ? c->large : c->text;
 }
 
 const void *db_col_bytes(struct db *db, unsigned i, size_t *ret_len)

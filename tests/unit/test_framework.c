@@ -53,7 +53,7 @@ static const struct {
 	{__LINE__, "{}", ""},
 	{__LINE__, "{\"prefix\":\"\",\"word_delay_ms\":0,\"build_delay_ms\":0,\"build_fail\":null}", ""},
 	{__LINE__, "{\"prefix\":\"> \",\"word_delay_ms\":60000,\"build_delay_ms\":600000,\"build_fail\":\"no\"}", ""},
-	{__LINE__, "{\"something_newer\":[1,2]}", ""},
+	{__LINE__, "{\"perfix\":\"> \"}", "config"},
 	{__LINE__, "{\"prefix\":null}", "config.prefix"},
 	{__LINE__, "{\"prefix\":7}", "config.prefix"},
 	{__LINE__, "{\"word_delay_ms\":-1}", "config.word_delay_ms"},
