@@ -24,15 +24,15 @@ struct db;
 struct access_request {
 	uint8_t token_hash[SECRET_HASH_BYTES];
 	enum permission permission;
-	bool has_org;              /* the route names an org … */
-	struct id org_id;          /* … "": its text was no id, so it is nobody's */
-	bool org_is_instances;     /* no org in the route: the App's own org is meant (chat) */
+	bool has_org;          /* the route names an org … */
+	struct id org_id;      /* … "": its text was no id, so it is nobody's */
+	bool org_is_instances; /* no org in the route: the App's own org is meant (chat) */
 	bool has_instance;
-	struct id instance_id;     /* "": malformed, a 404 */
-	bool lock_instance;        /* SELECT … FOR UPDATE of the App's row, inside a transaction */
-	bool lock_org;             /* of the org's row, before the App's; a statement of its own */
-	bool must_be_active;       /* 409 for suspended org or App (chat, load, reload); reads and unload do not ask for it */
-	bool with_config;          /* read config too (up to 1 MiB) */
+	struct id instance_id; /* "": malformed, a 404 */
+	bool lock_instance;    /* SELECT … FOR UPDATE of the App's row, inside a transaction */
+	bool lock_org;         /* of the org's row, before the App's; a statement of its own */
+	bool must_be_active; /* 409 for suspended org or App (chat, load, reload); reads and unload do not ask for it */
+	bool with_config;    /* read config too (up to 1 MiB) */
 };
 
 struct caller {
@@ -44,13 +44,13 @@ struct caller {
 };
 
 struct access {
-	struct caller caller; /* valid unless PROBLEM_UNAUTHORIZED */
-	struct org org;       /* valid where has_org or org_is_instances, and found */
+	struct caller caller;     /* valid unless PROBLEM_UNAUTHORIZED */
+	struct org org;           /* valid where has_org or org_is_instances, and found */
 	struct instance instance; /* valid where has_instance and found; without state */
 };
 
 /* Strings live in mem. */
 bool access_check(struct db *db, struct arena *mem, const struct access_request *request, struct access *ret_access,
-                  enum problem *ret_problem, struct err *e) MUST_CHECK;
+		  enum problem *ret_problem, struct err *e) MUST_CHECK;
 
 #endif

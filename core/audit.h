@@ -19,22 +19,22 @@ struct audit_origin {
 };
 
 struct audit_entry {
-	struct id audit_id;      /* made by audit_write */
+	struct id audit_id;         /* made by audit_write */
 	struct id org_id, token_id; /* "": none */
-	const char *role;        /* NULL: not known */
-	const char *action;      /* "instance.load", "org.create", "token.revoke", … */
-	const char *target;      /* NULL: none */
+	const char *role;           /* NULL: not known */
+	const char *action;         /* "instance.load", "org.create", "token.revoke", … */
+	const char *target;         /* NULL: none */
 	enum problem result;
 	const char *result_code; /* from audit_list only */
 	struct audit_origin origin;
-	const char *detail;      /* NULL: none; never a secret */
-	const char *at;          /* from audit_list only, RFC 3339 */
+	const char *detail; /* NULL: none; never a secret */
+	const char *at;     /* from audit_list only, RFC 3339 */
 };
 
 /* In the caller's transaction, else by itself. */
 bool audit_write(struct db *db, const struct audit_entry *entry, struct err *e) MUST_CHECK;
 /* Newest first. org_id "" or NULL: all orgs. */
 bool audit_list(struct db *db, struct arena *mem, const struct id *org_id, const struct id *after, unsigned limit,
-                struct audit_entry **ret_entries, unsigned *ret_count, struct err *e) MUST_CHECK;
+		struct audit_entry **ret_entries, unsigned *ret_count, struct err *e) MUST_CHECK;
 
 #endif

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A chat on the bus. The request is a JSON object on hearth.chat.<instance>; the replies are messages on the requester's
- * inbox, each one head line and a body:
+ * A chat on the bus. The request is a JSON object on hearth.chat.<instance>; the replies are messages on the
+ * requester's inbox, each one head line and a body:
  *
  *   <n> accepted <cancel subject>\n                    at once; an empty message to that subject cancels the turn
  *   <n> event <metadata|agent|tool|message>\n<JSON>    in the order they are to be sent to the client
  *   <n> keepalive -\n                                  while the turn is silent, every CHAT_KEEPALIVE_MS
  *   <n> end <HTTP status>\n<JSON>                      the last
  *
- * n counts from 0 without a gap. Where a turn is over at once `end` may be the first message. The end's JSON is, for 200,
- * {"session_id","response","agent_hops","current_agent","usage"} ("response" only for a request with stream false), else {"code","detail"}.
+ * n counts from 0 without a gap. Where a turn is over at once `end` may be the first message. The end's JSON is, for
+ * 200,
+ * {"session_id","response","agent_hops","current_agent","usage"} ("response" only for a request with stream false),
+ * else {"code","detail"}.
  */
 #ifndef CORE_CHAT_WIRE_H
 #define CORE_CHAT_WIRE_H
@@ -30,13 +32,13 @@ struct buf;
 #define CHAT_CANCEL_SUBJECT_SIZE 96
 #define CHAT_KEEPALIVE_MS 10000
 #define CHAT_FIRST_REPLY_MS 2000
-#define CHAT_SILENCE_MAX_MS 25000 /* two keep-alives lost */
+#define CHAT_SILENCE_MAX_MS 25000     /* two keep-alives lost */
 #define CHAT_MESSAGE_BYTES_MAX 262144 /* of the user's message */
 
 struct chat_request {
 	struct id instance_id, org_id;
-	struct id session_id;     /* the conversation; made by the app where the client gave none */
-	const char *message;      /* UTF-8 */
+	struct id session_id; /* the conversation; made by the app where the client gave none */
+	const char *message;  /* UTF-8 */
 	size_t message_len;
 	bool stream;
 	int64_t deadline_unix_ms; /* dropped when it has passed */
@@ -48,7 +50,7 @@ enum chat_kind { CHAT_ACCEPTED, CHAT_EVENT, CHAT_KEEPALIVE, CHAT_END };
 struct chat_reply {
 	uint64_t n;
 	enum chat_kind kind;
-	const char *arg;  /* points into the message, arg_len bytes: the cancel subject, event name, status */
+	const char *arg; /* points into the message, arg_len bytes: the cancel subject, event name, status */
 	size_t arg_len;
 	int status;       /* CHAT_END */
 	const char *body; /* points into the message */
@@ -58,9 +60,11 @@ struct chat_reply {
 void chat_subject(const struct id *instance_id, char ret_subject[CHAT_SUBJECT_SIZE]);
 void chat_request_encode(const struct chat_request *request, struct buf *out);
 /* Strings live in mem. ERR_INPUT. */
-bool chat_request_parse(const char *data, size_t len, struct arena *mem, struct chat_request *ret_request, struct err *e) MUST_CHECK;
+bool chat_request_parse(const char *data, size_t len, struct arena *mem, struct chat_request *ret_request,
+			struct err *e) MUST_CHECK;
 /* arg: as above, without blanks or newlines; body may be NULL. */
-void chat_reply_encode(uint64_t n, enum chat_kind kind, const char *arg, const char *body, size_t body_len, struct buf *out);
+void chat_reply_encode(uint64_t n, enum chat_kind kind, const char *arg, const char *body, size_t body_len,
+		       struct buf *out);
 /* Borrows from data. ERR_INPUT. */
 bool chat_reply_parse(const char *data, size_t len, struct chat_reply *ret_reply, struct err *e) MUST_CHECK;
 

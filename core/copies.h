@@ -32,6 +32,7 @@ struct copies {
 	enum desired desired_state;
 	uint64_t generation, rebuild_generation, unload_generation;
 	uint32_t replicas, attempts;
+	int64_t ttl_seconds; /* the App's own; -1: none */
 	int64_t retry_in_ms; /* > 0: backoff */
 	bool has_trouble;    /* attempts, failures, backoff or a failure's reason stand in the row */
 	bool is_good;        /* the row's version is the last good one */
@@ -39,12 +40,15 @@ struct copies {
 	/* From copies_read. */
 	bool is_active; /* org and App */
 	uint32_t quota_hot, quota_demand;
-	unsigned live_workers; /* only counted where replicas is above 1, else 1 */
-	bool has_open_load;    /* an open load, reload, demand or recovery operation */
-	bool is_registered;    /* the asking worker: its incarnation stands … */
-	bool is_lease_valid;   /* … with a valid lease … */
-	bool is_leaving;       /* … and leaves */
-	unsigned live, ready;  /* copies of others (of all where nobody asks); ready ones are among the live */
+	unsigned live_workers;   /* only counted where replicas is above 1, else 1 */
+	bool has_open;           /* any open operation: without one there is nothing to settle */
+	bool has_open_load;      /* an open load, reload, demand or recovery operation */
+	bool fresh;              /* one of them is a reload with fresh */
+	int64_t org_ttl_seconds; /* -1: none */
+	bool is_registered;      /* the asking worker: its incarnation stands … */
+	bool is_lease_valid;     /* … with a valid lease … */
+	bool is_leaving;         /* … and leaves */
+	unsigned live, ready;    /* copies of others (of all where nobody asks); ready ones are among the live */
 	unsigned behind; /* live ones of others that are not at the row's generation, or run its previous version */
 	unsigned builds; /* going on at this generation on workers with a valid lease, ours included */
 	bool is_busy;    /* somebody drains, or builds: its end will be heard of */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What travels on hearth.load, hearth.change and hearth.event: a JSON object {"v":1,"operation_id","instance_id",
- * "org_id","action","tier","generation","source","request_id"}. An event never says what to do, only which row to look at.
- * Unknown fields are ignored. On hearth.event "state" and "reason" of the operation or copy stand beside them.
+ * "org_id","action","tier","generation","source","request_id"}. An event never says what to do, only which row to look
+ * at. Unknown fields are ignored. On hearth.event "state" and "reason" of the operation or copy stand beside them.
  */
 #ifndef CORE_EVENT_H
 #define CORE_EVENT_H
@@ -34,15 +34,16 @@ struct event {
 	enum tier tier;
 	uint64_t generation;
 	enum source source;
-	char request_id[65];    /* "": none */
-	char state[16];         /* hearth.event only: an op_state or app_state name, or "" */
+	char request_id[65]; /* "": none */
+	char state[16];      /* hearth.event only: an op_state or app_state name, or "" */
 	char reason[256];
 };
 
 enum event_kind { EVENT_LOAD, EVENT_CHANGE, EVENT_REPORT /* hearth.event */ };
 
 /* hearth.<kind>.<org>.<instance>; `_all` stands for an id that is not set. */
-void event_subject(enum event_kind kind, const struct id *org_id, const struct id *instance_id, char ret_subject[EVENT_SUBJECT_SIZE]);
+void event_subject(enum event_kind kind, const struct id *org_id, const struct id *instance_id,
+		   char ret_subject[EVENT_SUBJECT_SIZE]);
 void event_of_operation(const struct operation *op, struct event *ret_event);
 /* Appends the JSON. */
 void event_encode(const struct event *event, struct buf *out);

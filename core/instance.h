@@ -20,7 +20,7 @@ struct db;
 
 #define INSTANCE_NAME_MAX 100
 #define INSTANCE_REPLICAS_MAX 64
-#define INSTANCE_TTL_MAX 31536000 /* seconds: one year */
+#define INSTANCE_TTL_MAX 31536000      /* seconds: one year */
 #define INSTANCE_LIST_CONFIG_MAX 65536 /* bytes of each config in a list */
 
 struct instance {
@@ -30,13 +30,13 @@ struct instance {
 	enum tier tier;
 	enum desired desired_state;
 	uint32_t replicas;
-	int64_t ttl_seconds;     /* -1: the org's, else the default */
-	const char *config;      /* canonical JSON text */
+	int64_t ttl_seconds; /* -1: the org's, else the default */
+	const char *config;  /* canonical JSON text */
 	char config_hash[SECRET_HASH_HEX_SIZE];
 	const char *active_plugin_ids; /* JSON array text */
 	uint64_t generation, rebuild_generation, unload_generation;
 	bool is_deleted;
-	const char *failure_reason; /* NULL: none */
+	const char *failure_reason;          /* NULL: none */
 	const char *created_at, *updated_at; /* RFC 3339 */
 	/* Only from instance_get and instance_list: derived from the placements. */
 	enum app_state state;
@@ -45,15 +45,19 @@ struct instance {
 
 /* The hash of all that a copy is built from. */
 void instance_config_hash(const char *framework, const char *mode, const char *config, const char *plugin_ids,
-                          char ret_hex[SECRET_HASH_HEX_SIZE]);
+			  char ret_hex[SECRET_HASH_HEX_SIZE]);
 
-/* Inside a transaction of the caller. Locks the org row and counts. PROBLEM_QUOTA_INSTANCES, PROBLEM_NAME_TAKEN, PROBLEM_ORG_SUSPENDED. */
-bool instance_create(struct db *db, const struct instance *instance, enum problem *ret_problem, struct err *e) MUST_CHECK;
+/* Inside a transaction of the caller. Locks the org row and counts. PROBLEM_QUOTA_INSTANCES, PROBLEM_NAME_TAKEN,
+ * PROBLEM_ORG_SUSPENDED. */
+bool instance_create(struct db *db, const struct instance *instance, enum problem *ret_problem,
+		     struct err *e) MUST_CHECK;
 /* With state. PROBLEM_INSTANCE_NOT_FOUND where there is none; a deleted one is returned with is_deleted. */
-bool instance_get(struct db *db, struct arena *mem, const struct id *instance_id, struct instance *ret_instance, enum problem *ret_problem, struct err *e) MUST_CHECK;
-/* The living ones of an org, in order of id. config is NULL where it is longer than INSTANCE_LIST_CONFIG_MAX: read the App itself. */
+bool instance_get(struct db *db, struct arena *mem, const struct id *instance_id, struct instance *ret_instance,
+		  enum problem *ret_problem, struct err *e) MUST_CHECK;
+/* The living ones of an org, in order of id. config is NULL where it is longer than INSTANCE_LIST_CONFIG_MAX: read the
+ * App itself. */
 bool instance_list(struct db *db, struct arena *mem, const struct id *org_id, const struct id *after, unsigned limit,
-                   struct instance **ret_instances, unsigned *ret_count, struct err *e) MUST_CHECK;
+		   struct instance **ret_instances, unsigned *ret_count, struct err *e) MUST_CHECK;
 
 struct instance_change { /* NULL / -1: leave */
 	const char *name;
@@ -62,28 +66,29 @@ struct instance_change { /* NULL / -1: leave */
 	int64_t replicas;
 	const char *mode, *config; /* canonical; config replaces the whole */
 	const char *active_plugin_ids;
-	int status;          /* enum status */
+	int status; /* enum status */
 	bool is_delete;
 };
 
 struct instance_changed {
-	bool is_changed;          /* false: nothing differed, nothing was written */
-	uint64_t generation;      /* after the change */
-	struct id operation_id;   /* "": no operation was needed */
-	enum action action;       /* of the operation */
-	bool use_loads;           /* publish it on hearth.load, else on hearth.change (where operation_id is "" too) */
+	bool is_changed;        /* false: nothing differed, nothing was written */
+	uint64_t generation;    /* after the change */
+	struct id operation_id; /* "": no operation was needed */
+	enum action action;     /* of the operation */
+	bool use_loads;         /* publish it on hearth.load, else on hearth.change (where operation_id is "" too) */
 };
 
 /*
- * Inside a transaction of the caller, `current` read and locked by access_check in the same one. Writes the change and where
- * it concerns the pool raises the generation and makes an operation (source config_change for config, tier and replicas,
- * status_change for status and delete) if a copy exists or a hot App is wanted; older open operations of the App that
- * wanted something else become superseded. Suspend and delete raise unload_generation. Moving to hot checks quota_hot
- * (org row locked first by the caller's access_check with lock_org). PROBLEM_NAME_TAKEN, PROBLEM_QUOTA_HOT.
+ * Inside a transaction of the caller, `current` read and locked by access_check in the same one. Writes the change and
+ * where it concerns the pool raises the generation and makes an operation (source config_change for config, tier and
+ * replicas, status_change for status and delete) if a copy exists or a hot App is wanted; older open operations of the
+ * App that wanted something else become superseded. Suspend and delete raise unload_generation. Moving to hot checks
+ * quota_hot (org row locked first by the caller's access_check with lock_org). PROBLEM_NAME_TAKEN, PROBLEM_QUOTA_HOT.
  * operation_id is made by the caller, so that it can be looked up when the commit's outcome is unknown.
  */
-bool instance_apply(struct db *db, const struct instance *current, const struct instance_change *change, const struct id *operation_id,
-                    const char *request_id, struct instance_changed *ret_changed, enum problem *ret_problem, struct err *e) MUST_CHECK;
+bool instance_apply(struct db *db, const struct instance *current, const struct instance_change *change,
+		    const struct id *operation_id, const char *request_id, struct instance_changed *ret_changed,
+		    enum problem *ret_problem, struct err *e) MUST_CHECK;
 
 /* --- for lifecycle.c: in the caller's transaction, the App's row locked --- */
 
@@ -93,11 +98,14 @@ struct holding {
 	unsigned live; /* live copies that no unload has doomed */
 	unsigned held; /* placements that hold anything: all but failed ones */
 };
-bool instance_holding(struct db *db, const struct instance *instance, struct holding *ret_holding, struct err *e) MUST_CHECK;
+bool instance_holding(struct db *db, const struct instance *instance, struct holding *ret_holding,
+		      struct err *e) MUST_CHECK;
 /* Hot, to be loaded, active, not deleted. */
 bool instance_is_wanted_hot(const struct instance *instance);
-/* Whether the org's other wanted hot Apps meet its quota_hot already. The org's row is locked, else the answer is a hint. */
-bool instance_hot_quota_is_met(struct db *db, const struct instance *instance, bool *ret_is_met, struct err *e) MUST_CHECK;
+/* Whether the org's other wanted hot Apps meet its quota_hot already. The org's row is locked, else the answer is a
+ * hint. */
+bool instance_hot_quota_is_met(struct db *db, const struct instance *instance, bool *ret_is_met,
+			       struct err *e) MUST_CHECK;
 /* Writes desired_state, tier and the three generations as they stand in `instance`, and forgets failures. */
 bool instance_write_wanted(struct db *db, const struct instance *instance, struct err *e) MUST_CHECK;
 

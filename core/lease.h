@@ -38,18 +38,22 @@ struct worker_registration {
  * earlier incarnation counts as expired at once (its placements are what recovery_reap finds).
  * *ret_last_flush: the number of the last flush of this process that counted.
  */
-bool lease_register(struct db *db, const struct worker_registration *r, uint64_t *ret_last_flush, struct err *e) MUST_CHECK;
+bool lease_register(struct db *db, const struct worker_registration *r, uint64_t *ret_last_flush,
+		    struct err *e) MUST_CHECK;
 
 enum lease_result { LEASE_HELD, LEASE_LOST, LEASE_FAIL /* e says why; try again */ };
 enum lease_result lease_renew(struct db *db, const struct worker_identity *who, int lease_s, struct err *e) MUST_CHECK;
 /* New ceilings of a running worker (SIGHUP), for the statistics and for the others. */
-enum lease_result lease_set_ceilings(struct db *db, const struct worker_identity *who, uint32_t hot_ceiling, uint32_t demand_ceiling, struct err *e) MUST_CHECK;
+enum lease_result lease_set_ceilings(struct db *db, const struct worker_identity *who, uint32_t hot_ceiling,
+				     uint32_t demand_ceiling, struct err *e) MUST_CHECK;
 /* Leaving: no new claims; counted as not live. */
 enum lease_result lease_leave(struct db *db, const struct worker_identity *who, struct err *e) MUST_CHECK;
 /* At the end of an orderly stop, when nothing is held any more: the row goes. */
 bool lease_remove(struct db *db, const struct worker_identity *who, struct err *e) MUST_CHECK;
-/* Does another live worker's newest statistics row show room in the tier? (hot: else the operation fails with hot_ceiling) */
-bool lease_has_room_elsewhere(struct db *db, const char *worker_id, enum tier tier, bool *ret_has_room, struct err *e) MUST_CHECK;
+/* Does another live worker's newest statistics row show room in the tier? (hot: else the operation fails with
+ * hot_ceiling) */
+bool lease_has_room_elsewhere(struct db *db, const char *worker_id, enum tier tier, bool *ret_has_room,
+			      struct err *e) MUST_CHECK;
 /* Workers with a valid lease that are not leaving; except may be NULL. */
 bool lease_count_live(struct db *db, const char *except, unsigned *ret_count, struct err *e) MUST_CHECK;
 

@@ -12,17 +12,18 @@
 
 struct lifecycle_request {
 	enum action action;
-	int tier;            /* enum tier from the body, -1: the stored one */
-	bool fresh;          /* reload */
-	int64_t drain_s;     /* unload, -1: the configured one */
-	struct id operation_id; /* made by the caller */
+	int tier;                     /* enum tier from the body, -1: the stored one */
+	bool fresh;                   /* reload */
+	int64_t drain_s;              /* unload, -1: the configured one */
+	struct id operation_id;       /* made by the caller */
 	struct access_request access; /* permission, org, instance and token; the locks are set here */
 	struct audit_origin origin;
 };
 
 struct lifecycle_accepted {
-	struct operation op;     /* already succeeded where there was nothing to do (unload of what is not held); its times only then */
-	bool use_loads;          /* publish on hearth.load (load, and reload where nothing is loaded), else hearth.change */
+	struct operation op; /* already succeeded where there was nothing to do (unload of what is not held); its times
+				only then */
+	bool use_loads;      /* publish on hearth.load (load, and reload where nothing is loaded), else hearth.change */
 	struct access access;
 };
 
@@ -31,6 +32,6 @@ struct lifecycle_accepted {
  * ERR_UNCERTAIN the commit's outcome is unknown: operation_get on a new connection tells.
  */
 bool lifecycle_accept(struct db *db, struct arena *mem, const struct lifecycle_request *request,
-                      struct lifecycle_accepted *ret_accepted, enum problem *ret_problem, struct err *e) MUST_CHECK;
+		      struct lifecycle_accepted *ret_accepted, enum problem *ret_problem, struct err *e) MUST_CHECK;
 
 #endif

@@ -19,10 +19,11 @@
 
 enum settings_program { SETTINGS_APP, SETTINGS_WORKER, SETTINGS_CTL };
 
-/* The login of one program; its password comes from HEARTH_DATABASE_PASSWORD / HEARTH_NATS_PASSWORD, else the file, else the key. */
+/* The login of one program; its password comes from HEARTH_DATABASE_PASSWORD / HEARTH_NATS_PASSWORD, else the file,
+ * else the key. */
 struct settings_login {
-	char *user;          /* NULL: for MariaDB the name of the process's user, for NATS none */
-	char *password;      /* CONF_SECRET */
+	char *user;     /* NULL: for MariaDB the name of the process's user, for NATS none */
+	char *password; /* CONF_SECRET */
 	char *password_file;
 };
 
@@ -42,33 +43,33 @@ struct settings {
 	} log;
 	struct {
 		struct settings_login database, nats;
-		char *socket;              /* path, or 127.0.0.1:port; NULL: descriptor 0, as a web server hands it over */
-		int64_t socket_mode;       /* 660 as written, read as octal digits */
+		char *socket;        /* path, or 127.0.0.1:port; NULL: descriptor 0, as a web server hands it over */
+		int64_t socket_mode; /* 660 as written, read as octal digits */
 		int64_t socket_backlog;
-		char *base_path;           /* "" or "/prefix" */
-		char *dashboard_dir;       /* the admin page's files */
+		char *base_path;     /* "" or "/prefix" */
+		char *dashboard_dir; /* the admin page's files */
 		int64_t threads_max;
 		int64_t database_connections; /* 0: 8 per core */
 		int64_t body_max_bytes;
 		int64_t request_memory_max_bytes;
-		int64_t io_timeout_s;      /* a web server that reads or writes nothing for so long is given up */
+		int64_t io_timeout_s; /* a web server that reads or writes nothing for so long is given up */
 		int64_t publish_timeout_ms;
-		int64_t demand_wait_s;     /* a first chat waits for its load so long */
+		int64_t demand_wait_s; /* a first chat waits for its load so long */
 		int64_t turn_timeout_s;
-		int64_t shutdown_s;        /* SIGTERM: requests in hand may take so long */
+		int64_t shutdown_s; /* SIGTERM: requests in hand may take so long */
 	} app;
 	struct {
 		struct settings_login database, nats;
-		char *name;                /* NULL: the host's name */
+		char *name; /* NULL: the host's name */
 		int64_t hot_ceiling, demand_ceiling;
-		int64_t builds_max;        /* build slots */
+		int64_t builds_max; /* build slots */
 		int64_t database_connections;
-		int64_t ttl_s;             /* demand Apps whose App and org set none */
-		int64_t drain_s;           /* unload and SIGTERM wait for turns so long */
+		int64_t ttl_s;   /* demand Apps whose App and org set none */
+		int64_t drain_s; /* unload and SIGTERM wait for turns so long */
 		int64_t build_timeout_s;
-		int64_t turns_max;         /* in flight; past it 429 too_many_turns */
+		int64_t turns_max; /* in flight; past it 429 too_many_turns */
 		int64_t lease_s, recovery_s, reconcile_s, stats_s;
-		int64_t history_hours;     /* worker_stats rows are kept so long */
+		int64_t history_hours; /* worker_stats rows are kept so long */
 	} worker;
 	struct {
 		struct settings_login database, nats;
@@ -76,11 +77,13 @@ struct settings {
 	} ctl;
 };
 
-/* path NULL: HEARTH_CONFIG, else $(sysconfdir)/hearth/hearth.conf. Reads, checks, resolves passwords of `program`. *ret_path (may be
- * NULL) is the file used, malloc'd. */
-bool settings_load(const char *path, enum settings_program program, struct settings *ret_settings, char **ret_path, struct err *e) MUST_CHECK;
+/* path NULL: HEARTH_CONFIG, else $(sysconfdir)/hearth/hearth.conf. Reads, checks, resolves passwords of `program`.
+ * *ret_path (may be NULL) is the file used, malloc'd. */
+bool settings_load(const char *path, enum settings_program program, struct settings *ret_settings, char **ret_path,
+		   struct err *e) MUST_CHECK;
 void settings_clear(struct settings *s); /* wipes secrets */
-/* For SIGHUP: reads the file again and, where all of it is valid, takes over the options marked CONF_RELOAD (numbers and words). */
+/* For SIGHUP: reads the file again and, where all of it is valid, takes over the options marked CONF_RELOAD (numbers
+ * and words). */
 bool settings_reload(struct settings *s, enum settings_program program, struct err *e) MUST_CHECK;
 /* Effective values without secrets. */
 void settings_dump(const struct settings *s, FILE *out);
@@ -91,9 +94,10 @@ void settings_bus_options(const struct settings *s, enum settings_program progra
 const struct settings_login *settings_database_login(const struct settings *s, enum settings_program program);
 
 /*
- * The options every program has: --config FILE, --check, --dump, --version, --help. Returns true when main should go on;
- * else *ret_exit is the status to end with, and what there was to say is said.
+ * The options every program has: --config FILE, --check, --dump, --version, --help. Returns true when main should go
+ * on; else *ret_exit is the status to end with, and what there was to say is said.
  */
-bool settings_from_args(int argc, char **argv, enum settings_program program, const char *usage, struct settings *ret_settings, int *ret_exit);
+bool settings_from_args(int argc, char **argv, enum settings_program program, const char *usage,
+			struct settings *ret_settings, int *ret_exit);
 
 #endif

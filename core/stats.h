@@ -14,7 +14,8 @@ struct arena;
 struct db;
 
 struct worker_stats {
-	uint32_t hot_count, demand_count, loading_count, failed_count; /* hot and demand: ready copies; draining ones are not counted */
+	uint32_t hot_count, demand_count, loading_count,
+		failed_count; /* hot and demand: ready copies; draining ones are not counted */
 	uint32_t model_count, bundle_count;
 	uint64_t memory_bytes;
 	uint32_t turns_in_flight;
@@ -30,15 +31,16 @@ struct instance_delta {
 };
 
 /*
- * One transaction: a worker_stats row and the deltas (batched upserts). number is one more than the last; a repeat with the same
- * number after an uncertain commit counts once. LEASE_LOST: keep the deltas, register anew.
+ * One transaction: a worker_stats row and the deltas (batched upserts). number is one more than the last; a repeat with
+ * the same number after an uncertain commit counts once. LEASE_LOST: keep the deltas, register anew.
  */
-enum lease_result stats_flush(struct db *db, const struct worker_identity *who, uint64_t number, const struct worker_stats *stats,
-                              const struct instance_delta *deltas, unsigned count, struct err *e) MUST_CHECK;
+enum lease_result stats_flush(struct db *db, const struct worker_identity *who, uint64_t number,
+			      const struct worker_stats *stats, const struct instance_delta *deltas, unsigned count,
+			      struct err *e) MUST_CHECK;
 
 struct pool_worker {
 	char worker_id[WORKER_ID_MAX + 1];
-	const char *state; /* "active" or "leaving" */
+	const char *state;    /* "active" or "leaving" */
 	int64_t lease_age_ms; /* since its last renewal */
 	uint32_t hot_ceiling, demand_ceiling;
 	int64_t flushed_age_ms; /* -1: it has not flushed yet */
@@ -46,10 +48,14 @@ struct pool_worker {
 	struct worker_stats stats;
 };
 /* The live workers with their newest row each; lease_s as configured gives lease_age_ms. */
-bool stats_pool(struct db *db, struct arena *mem, int lease_s, struct pool_worker **ret_workers, unsigned *ret_count, struct err *e) MUST_CHECK;
+bool stats_pool(struct db *db, struct arena *mem, int lease_s, struct pool_worker **ret_workers, unsigned *ret_count,
+		struct err *e) MUST_CHECK;
 
 /* The same counts from the org's placements on live workers; instances: the living Apps of the org, held or not. */
-struct org_stats { uint32_t hot_count, demand_count, loading_count, failed_count, draining_count; uint32_t instances; };
+struct org_stats {
+	uint32_t hot_count, demand_count, loading_count, failed_count, draining_count;
+	uint32_t instances;
+};
 bool stats_org(struct db *db, const struct id *org_id, struct org_stats *ret_stats, struct err *e) MUST_CHECK;
 
 #endif

@@ -41,7 +41,8 @@ struct conf_option {
 /* Sets every field to its default. settings points to zeroed memory. */
 bool conf_defaults(const struct conf_option *table, size_t count, void *settings, struct err *e) MUST_CHECK;
 /* Reads the file over the present values. */
-bool conf_read_file(const struct conf_option *table, size_t count, const char *path, void *settings, struct err *e) MUST_CHECK;
+bool conf_read_file(const struct conf_option *table, size_t count, const char *path, void *settings,
+		    struct err *e) MUST_CHECK;
 /* Frees the strings. */
 void conf_clear(const struct conf_option *table, size_t count, void *settings);
 /* Effective values as a configuration file with the help lines as comments; secrets are not in it. */

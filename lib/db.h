@@ -41,10 +41,10 @@ struct db_options {
 	const char *database;
 	const char *tls_ca; /* NULL or "": no TLS; set: TLS with chain and host name verified */
 	unsigned connect_timeout_s;
-	unsigned io_timeout_s;           /* read and write */
-	unsigned lock_wait_timeout_s;    /* innodb_lock_wait_timeout, 0 = server's */
+	unsigned io_timeout_s;               /* read and write */
+	unsigned lock_wait_timeout_s;        /* innodb_lock_wait_timeout, 0 = server's */
 	unsigned idle_transaction_timeout_s; /* 0 = server's */
-	unsigned wait_timeout_s;         /* 0 = server's; recovery sets one lease */
+	unsigned wait_timeout_s;             /* 0 = server's; recovery sets one lease */
 };
 
 enum db_result { DB_ROW, DB_DONE, DB_FAIL };
@@ -53,7 +53,8 @@ enum db_result { DB_ROW, DB_DONE, DB_FAIL };
 bool db_library_init(struct err *e) MUST_CHECK;
 void db_library_end(void);
 
-/* options are copied. ERR_DOWN when not reachable, ERR_DENIED for a refused login, ERR_MISSING for an unknown database. */
+/* options are copied. ERR_DOWN when not reachable, ERR_DENIED for a refused login, ERR_MISSING for an unknown database.
+ */
 bool db_open(const struct db_options *options, struct db **ret_db, struct err *e) MUST_CHECK;
 /* The same without connecting: the first db_ensure, db_use or db_transaction does. */
 struct db *db_new(const struct db_options *options);
@@ -64,9 +65,9 @@ bool db_ensure(struct db *db, struct err *e) MUST_CHECK;
 bool db_settle(struct db *db);
 
 /* --- statements --- */
-void db_use(struct db *db, const char *sql); /* sql: a constant, kept by pointer */
-void db_bind_id(struct db *db, const struct id *id);      /* NULL or "" binds NULL */
-void db_bind_str(struct db *db, const char *s);           /* NULL binds NULL; text must live until the step */
+void db_use(struct db *db, const char *sql);         /* sql: a constant, kept by pointer */
+void db_bind_id(struct db *db, const struct id *id); /* NULL or "" binds NULL */
+void db_bind_str(struct db *db, const char *s);      /* NULL binds NULL; text must live until the step */
 void db_bind_strn(struct db *db, const char *s, size_t len);
 void db_bind_bytes(struct db *db, const void *data, size_t len); /* BINARY columns */
 void db_bind_i64(struct db *db, int64_t n);
@@ -83,7 +84,7 @@ uint64_t db_affected(const struct db *db);
 bool db_col_is_null(struct db *db, unsigned i);
 const char *db_col_str(struct db *db, unsigned i); /* NULL where NULL; NUL-terminated */
 const void *db_col_bytes(struct db *db, unsigned i, size_t *ret_len);
-int64_t db_col_i64(struct db *db, unsigned i);  /* 0 where NULL */
+int64_t db_col_i64(struct db *db, unsigned i); /* 0 where NULL */
 uint64_t db_col_u64(struct db *db, unsigned i);
 struct id db_col_id(struct db *db, unsigned i); /* "" where NULL */
 
@@ -116,7 +117,11 @@ void db_pool_free(struct db_pool **pool); /* all must have been given back */
  */
 bool db_take(struct db_pool *pool, unsigned share_max, int timeout_ms, struct db **ret_db, struct err *e) MUST_CHECK;
 void db_give(struct db_pool *pool, struct db **db); /* rolls back what is open */
-struct db_pool_stats { unsigned size, open, lent; uint64_t waits; bool is_down; };
+struct db_pool_stats {
+	unsigned size, open, lent;
+	uint64_t waits;
+	bool is_down;
+};
 struct db_pool_stats db_pool_stats(struct db_pool *pool);
 
 #endif

@@ -27,7 +27,8 @@ struct json_limits {
 enum jval_type { JVAL_NULL, JVAL_BOOL, JVAL_INT, JVAL_DOUBLE, JVAL_STRING, JVAL_ARRAY, JVAL_OBJECT };
 
 /* ERR_INPUT with a text that names the offset, ERR_LIMIT when over a limit. *ret_root is yours. */
-bool jval_parse(const char *text, size_t len, const struct json_limits *limits, struct jval **ret_root, struct err *e) MUST_CHECK;
+bool jval_parse(const char *text, size_t len, const struct json_limits *limits, struct jval **ret_root,
+		struct err *e) MUST_CHECK;
 void jval_free(struct jval **root);
 
 enum jval_type jval_type(const struct jval *v); /* JVAL_NULL for NULL */

@@ -12,7 +12,7 @@
 #define SECRET_HASH_BYTES 32
 #define SECRET_HASH_HEX_SIZE (2 * SECRET_HASH_BYTES + 1)
 #define SECRET_TOKEN_PREFIX "hrt_"
-#define SECRET_TOKEN_LEN 47  /* prefix and 43 characters of unpadded URL-safe base64: 256 bits */
+#define SECRET_TOKEN_LEN 47 /* prefix and 43 characters of unpadded URL-safe base64: 256 bits */
 #define SECRET_TOKEN_SIZE (SECRET_TOKEN_LEN + 1)
 
 /* Once in main, before any thread. */

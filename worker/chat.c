@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A turn: begun on the copy that the pool gives, driven by its framework, ended with one `end` reply. Every turn holds its copy
- * until then. A turn that is not streamed and over at once is answered by its end alone; every other one is
+ * A turn: begun on the copy that the pool gives, driven by its framework, ended with one `end` reply. Every turn holds
+ * its copy until then. A turn that is not streamed and over at once is answered by its end alone; every other one is
  * accepted first, with its cancel subject.
  *
  * Turns are kept by number (for cancelling) in one table; keep-alives and deadlines are looked after once a second.
@@ -52,7 +52,7 @@ struct chats {
 	struct live_turn *turns; /* by number */
 	uint64_t next_number;
 	struct bus_sub *cancels;
-	struct buf scratch;      /* one reply at a time */
+	struct buf scratch; /* one reply at a time */
 };
 
 struct chats *chats_new(struct engine *engine)
@@ -75,8 +75,8 @@ void chats_free(struct chats **chats)
 
 /* --- replies --- */
 
-static void publish_reply(struct engine *engine, const char *reply, uint64_t n, enum chat_kind kind, const char *arg, const char *body,
-                          size_t len)
+static void publish_reply(struct engine *engine, const char *reply, uint64_t n, enum chat_kind kind, const char *arg,
+			  const char *body, size_t len)
 {
 	struct buf *scratch = &engine->chats->scratch;
 	struct err e = {0};
@@ -239,7 +239,8 @@ static void turn_start(struct engine *engine, struct live_turn *t)
 		accept_turn(t);
 }
 
-static struct live_turn *turn_new(struct engine *engine, const struct bus_msg *msg, struct arena *mem, const struct chat_request *request)
+static struct live_turn *turn_new(struct engine *engine, const struct bus_msg *msg, struct arena *mem,
+				  const struct chat_request *request)
 {
 	struct live_turn *t = xcalloc(1, sizeof(*t));
 
@@ -338,7 +339,7 @@ void chat_cut(struct engine *engine, const struct pool_copy *copy)
 {
 	struct live_turn *t, *next;
 
-	HASH_ITER(hh, engine->chats->turns, t, next) {
+	HASH_ITER (hh, engine->chats->turns, t, next) {
 		if (t->copy == copy)
 			turn_stop(t);
 	}
@@ -367,7 +368,7 @@ void chats_second(struct engine *engine)
 	int64_t now_ms = clock_now_ms(), unix_ms = clock_unix_ms();
 	struct live_turn *t, *next;
 
-	HASH_ITER(hh, engine->chats->turns, t, next) {
+	HASH_ITER (hh, engine->chats->turns, t, next) {
 		if (t->request.deadline_unix_ms != 0 && unix_ms > t->request.deadline_unix_ms) {
 			t->is_timed_out = true;
 			turn_stop(t);

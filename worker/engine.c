@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Starts the parts, runs the loop, ends them in order. Start: bus and database may both be away; the worker waits for
- * them. It takes events once it is registered. SIGTERM: no more events, the lease says leaving, the pool drains (hot Apps
- * are handed over where another worker lives), statistics are flushed, then the loop ends.
+ * them. It takes events once it is registered. SIGTERM: no more events, the lease says leaving, the pool drains (hot
+ * Apps are handed over where another worker lives), statistics are flushed, then the loop ends.
  */
 #include "worker/engine.h"
 
@@ -134,9 +134,11 @@ void engine_pump(struct engine *engine)
 	events_ask(engine);
 }
 
-void engine_report(struct engine *engine, const struct id *org_id, const struct id *instance_id, const char *state, const char *reason)
+void engine_report(struct engine *engine, const struct id *org_id, const struct id *instance_id, const char *state,
+		   const char *reason)
 {
-	struct event event = {.instance_id = *instance_id, .org_id = *org_id, .action = ACTION_LOAD, .source = SOURCE_RECOVERY};
+	struct event event = {
+		.instance_id = *instance_id, .org_id = *org_id, .action = ACTION_LOAD, .source = SOURCE_RECOVERY};
 	char subject[EVENT_SUBJECT_SIZE];
 	struct buf body;
 	struct err e = {0};
@@ -147,7 +149,8 @@ void engine_report(struct engine *engine, const struct id *org_id, const struct 
 	buf_init(&body, EVENT_BYTES_MAX);
 	event_encode(&event, &body);
 	if (!bus_publish(engine->bus, subject, NULL, body.data, body.len, &e))
-		log_debug("report not published; waiters look by themselves", "instance=%s error=%s", instance_id->text, e.text);
+		log_debug("report not published; waiters look by themselves", "instance=%s error=%s", instance_id->text,
+			  e.text);
 	buf_clear(&body);
 }
 
@@ -362,7 +365,8 @@ static void done_ceilings(struct engine *engine, void *data, bool ok, const stru
 {
 	(void)engine;
 	if (!ok)
-		log_warn("new ceilings not recorded; they hold here, and show after the next start", "error=%s", e->text);
+		log_warn("new ceilings not recorded; they hold here, and show after the next start", "error=%s",
+			 e->text);
 	free(data);
 }
 
@@ -383,7 +387,8 @@ static void reload(struct engine *engine)
 	c->hot = config.hot_ceiling;
 	c->demand = config.demand_ceiling;
 	engine_job(engine, work_ceilings, done_ceilings, c);
-	log_info("configuration taken over", "hot_ceiling=%u demand_ceiling=%u builds_max=%u", c->hot, c->demand, config.builds_max);
+	log_info("configuration taken over", "hot_ceiling=%u demand_ceiling=%u builds_max=%u", c->hot, c->demand,
+		 config.builds_max);
 }
 
 static void on_signal(uv_signal_t *handle, int signum)

@@ -35,9 +35,9 @@ struct engine {
 	const struct settings *settings;
 	struct settings *reloadable; /* the same; written on SIGHUP, by the loop alone */
 	uv_loop_t loop;
-	struct bus *bus;       /* its functions: any thread */
-	struct db_pool *db;    /* any thread */
-	struct inbox *inbox;   /* inbox_put: any thread */
+	struct bus *bus;     /* its functions: any thread */
+	struct db_pool *db;  /* any thread */
+	struct inbox *inbox; /* inbox_put: any thread */
 	struct pool *pool;
 	struct worker_identity who; /* of the present incarnation */
 	char host[256], machine_id[65];
@@ -47,21 +47,22 @@ struct engine {
 	struct chats *chats;
 	struct reconcile *reconcile;
 	struct stats_book *stats;
-	uv_timer_t wake;       /* at the pool's next deadline */
-	uv_timer_t second;     /* the heart beat: silences, deadlines, pulls */
+	uv_timer_t wake;   /* at the pool's next deadline */
+	uv_timer_t second; /* the heart beat: silences, deadlines, pulls */
 	uv_signal_t sigterm, sigint, sighup;
 	atomic_uint_least64_t ticks; /* of the loop; the lease is renewed only while it goes on */
 	atomic_bool bus_is_up;
 	_Atomic int64_t bus_down_since_ms;
 	unsigned jobs_in_flight;
-	bool is_registered;    /* `who` is valid */
+	bool is_registered; /* `who` is valid */
 	bool is_pumping;
 	bool is_stopping, is_finished;
-	int64_t drained_ms;    /* when the pool was found empty; 0: not yet */
+	int64_t drained_ms; /* when the pool was found empty; 0: not yet */
 	int exit_status;
 };
 
-/* Runs until SIGTERM has drained it (0), or until it cannot go on (1). SIGHUP takes the reload options over into settings. */
+/* Runs until SIGTERM has drained it (0), or until it cannot go on (1). SIGHUP takes the reload options over into
+ * settings. */
 int engine_run(struct settings *settings);
 
 /* Performs what the pool asks for, arms its timer, asks for events. */
@@ -78,6 +79,7 @@ void engine_job(struct engine *engine, job_work work, job_done done, void *data)
 void engine_job_without_db(struct engine *engine, job_work work, job_done done, void *data);
 
 /* Tells waiters of an App's state: hearth.event. state: "ready", "failed", "unloaded", …; reason may be NULL. */
-void engine_report(struct engine *engine, const struct id *org_id, const struct id *instance_id, const char *state, const char *reason);
+void engine_report(struct engine *engine, const struct id *org_id, const struct id *instance_id, const char *state,
+		   const char *reason);
 
 #endif

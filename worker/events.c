@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The pull loop. One request at a time is open at the consumer, for as many events as there are slots free; it ends when
- * they have come, when the server says so, or by its expiry. A pulled event is held until the pool has done with it, and
- * kept from redelivery every PROGRESS_MS. An event that cannot be read is logged and ended.
+ * The pull loop. One request at a time is open at the consumer, for as many events as there are slots free; it ends
+ * when they have come, when the server says so, or by its expiry. A pulled event is held until the pool has done with
+ * it, and kept from redelivery every PROGRESS_MS. An event that cannot be read is logged and ended.
  */
 #include "worker/events.h"
 
@@ -22,7 +22,7 @@
 
 #define PULL_EXPIRES_MS 30000
 #define PULL_BATCH_MAX 256
-#define PULL_PAUSE_MS 200     /* after a status, so that nothing spins */
+#define PULL_PAUSE_MS 200 /* after a status, so that nothing spins */
 #define ACK_WAIT_S 30
 #define PROGRESS_MS 10000
 #define MAX_ACK_PENDING 20000
@@ -42,9 +42,9 @@ struct events {
 	struct bus_sub *changes, *pulls, *reports;
 	char pull_subject[128];
 	struct held *held;
-	int pulls_open;            /* events that the open request may still bring */
+	int pulls_open; /* events that the open request may still bring */
 	int64_t pull_ends_ms, pause_until_ms, progress_ms, info_ms, ensure_ms;
-	bool has_stream;           /* stream and consumer were there when last looked */
+	bool has_stream; /* stream and consumer were there when last looked */
 	bool is_ensuring, is_asking_info;
 	uint64_t waiting, redelivered;
 };
@@ -76,7 +76,8 @@ struct events *events_new(struct engine *engine)
 
 	bus_inbox_subject(engine->bus, "pull", events->pull_subject, sizeof(events->pull_subject));
 	if (!bus_subscribe(engine->bus, events->pull_subject, NULL, 0, on_pulled, engine, &events->pulls, &e) ||
-	    !bus_subscribe(engine->bus, EVENT_CHANGES_ALL, NULL, CHANGES_PENDING_MAX, on_change, engine, &events->changes, &e))
+	    !bus_subscribe(engine->bus, EVENT_CHANGES_ALL, NULL, CHANGES_PENDING_MAX, on_change, engine,
+			   &events->changes, &e))
 		log_error("subscription failed", "error=%s", e.text);
 	return events;
 }
@@ -87,8 +88,7 @@ void events_free(struct events **events)
 
 	if (*events == NULL)
 		return;
-	DL_FOREACH_SAFE((*events)->held, held, next)
-	{
+	DL_FOREACH_SAFE ((*events)->held, held, next) {
 		bus_msg_free(&held->msg);
 		free(held);
 	}
@@ -163,7 +163,8 @@ void events_ask(struct engine *engine)
 	int batch = (int)pool_counts(engine->pool).slots_free;
 	struct err e = {0};
 
-	if (!atomic_load(&engine->bus_is_up) || !engine->is_registered || engine->is_stopping || now_ms < events->pause_until_ms)
+	if (!atomic_load(&engine->bus_is_up) || !engine->is_registered || engine->is_stopping ||
+	    now_ms < events->pause_until_ms)
 		return;
 	if (!events->has_stream) {
 		if (!events->is_ensuring)
@@ -219,8 +220,10 @@ void events_pulled(struct engine *engine, struct bus_msg **msg)
 	held->msg = *msg;
 	*msg = NULL;
 	DL_APPEND(events->held, held);
-	log_debug("event", "instance=%s action=%s request=%s", event.instance_id.text, action_name(event.action), event.request_id);
-	pool_load_event(engine->pool, &event.instance_id, &event.org_id, event.tier, event.source == SOURCE_DEMAND, held, clock_now_ms());
+	log_debug("event", "instance=%s action=%s request=%s", event.instance_id.text, action_name(event.action),
+		  event.request_id);
+	pool_load_event(engine->pool, &event.instance_id, &event.org_id, event.tier, event.source == SOURCE_DEMAND,
+			held, clock_now_ms());
 }
 
 void events_change(struct engine *engine, const struct bus_msg *msg)
@@ -245,7 +248,8 @@ void events_hear_reports(struct engine *engine)
 {
 	struct err e = {0};
 
-	if (!bus_subscribe(engine->bus, EVENT_EVENTS_ALL, NULL, CHANGES_PENDING_MAX, on_report, engine, &engine->events->reports, &e))
+	if (!bus_subscribe(engine->bus, EVENT_EVENTS_ALL, NULL, CHANGES_PENDING_MAX, on_report, engine,
+			   &engine->events->reports, &e))
 		log_warn("reports not heard; the deadline ends the hand-over", "error=%s", e.text);
 }
 
@@ -324,7 +328,8 @@ static void look_at_backlog(struct engine *engine, int64_t now_ms)
 {
 	struct events *events = engine->events;
 
-	if (events->is_asking_info || !events->has_stream || now_ms < events->info_ms || !atomic_load(&engine->bus_is_up))
+	if (events->is_asking_info || !events->has_stream || now_ms < events->info_ms ||
+	    !atomic_load(&engine->bus_is_up))
 		return;
 	struct backlog *b = xcalloc(1, sizeof(*b));
 	b->engine = engine;
@@ -341,13 +346,13 @@ void events_second(struct engine *engine)
 	struct err e = {0};
 
 	look_at_backlog(engine, now_ms);
-	if (now_ms >= events->ensure_ms && events->has_stream && !events->is_ensuring && atomic_load(&engine->bus_is_up))
+	if (now_ms >= events->ensure_ms && events->has_stream && !events->is_ensuring &&
+	    atomic_load(&engine->bus_is_up))
 		ensure(engine);
 	if (now_ms < events->progress_ms)
 		return;
 	events->progress_ms = now_ms + PROGRESS_MS;
-	DL_FOREACH(events->held, held)
-	{
+	DL_FOREACH (events->held, held) {
 		if (!bus_in_progress(engine->bus, held->msg, &e))
 			break; /* the bus is away; the event comes again */
 	}

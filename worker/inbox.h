@@ -16,14 +16,16 @@
 struct bus_msg;
 
 enum inbox_kind {
-	INBOX_CHAT,      /* msg: a chat request */
-	INBOX_CANCEL,    /* msg: a turn is to be cancelled */
-	INBOX_PULLED,    /* msg: an event of the loads consumer, or a status of a pull request */
-	INBOX_CHANGE,    /* msg: hearth.change */
-	INBOX_REPORT,    /* msg: hearth.event, while hot Apps are handed over */
-	INBOX_DRAINED,   /* data: what was passed to bus_drain */
-	INBOX_BUS_UP, INBOX_BUS_DOWN, INBOX_BUS_CLOSED,
-	INBOX_LEASE,     /* identity: this worker's new incarnation; the old one is dead */
+	INBOX_CHAT,    /* msg: a chat request */
+	INBOX_CANCEL,  /* msg: a turn is to be cancelled */
+	INBOX_PULLED,  /* msg: an event of the loads consumer, or a status of a pull request */
+	INBOX_CHANGE,  /* msg: hearth.change */
+	INBOX_REPORT,  /* msg: hearth.event, while hot Apps are handed over */
+	INBOX_DRAINED, /* data: what was passed to bus_drain */
+	INBOX_BUS_UP,
+	INBOX_BUS_DOWN,
+	INBOX_BUS_CLOSED,
+	INBOX_LEASE,        /* identity: this worker's new incarnation; the old one is dead */
 	INBOX_LEASE_REFUSED /* the name is taken: end */
 };
 

@@ -23,10 +23,10 @@ struct lease_keeper {
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
-	bool is_stopping, is_orderly;      /* under lock */
+	bool is_stopping, is_orderly; /* under lock */
 	atomic_bool wants_leave;
-	_Atomic int64_t valid_until_ms;    /* 0: not registered */
-	_Atomic int64_t steady_since_ms;   /* 0: not */
+	_Atomic int64_t valid_until_ms;  /* 0: not registered */
+	_Atomic int64_t steady_since_ms; /* 0: not */
 	/* the thread's own */
 	struct db *db;
 	struct worker_identity who;
@@ -123,7 +123,8 @@ static bool renew(struct lease_keeper *k, struct err *e)
 		renewed(k, sent_ms);
 		return true;
 	case LEASE_LOST:
-		log_warn("declared dead; registering anew", "worker=%s incarnation=%s", k->who.worker_id, k->who.incarnation.text);
+		log_warn("declared dead; registering anew", "worker=%s incarnation=%s", k->who.worker_id,
+			 k->who.incarnation.text);
 		k->is_registered = false;
 		return register_anew(k, e);
 	case LEASE_FAIL:

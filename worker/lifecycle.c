@@ -3,8 +3,8 @@
  * One function per action of the pool. What needs the database is a `struct step`: it runs core/placement.h on the
  * thread pool and brings the answer back to the loop. Builds and turns run on the loop itself.
  *
- * The slot of an App holds its subscription, and from a claim that is to be built until the build's end the claim with its
- * arena (a configuration may be 1 MiB). PA_REMOVED frees the slot.
+ * The slot of an App holds its subscription, and from a claim that is to be built until the build's end the claim with
+ * its arena (a configuration may be 1 MiB). PA_REMOVED frees the slot.
  */
 #include "worker/lifecycle.h"
 
@@ -44,7 +44,7 @@ struct built {
 /* The engine's data of an App. */
 struct app_slot {
 	struct bus_sub *sub;
-	struct arena *mem;   /* of the claim; NULL where none is under way */
+	struct arena *mem; /* of the claim; NULL where none is under way */
 	struct claim claim;
 };
 
@@ -180,7 +180,8 @@ static void publish_event(struct engine *engine, const struct step *s, bool use_
 	buf_init(&body, EVENT_BYTES_MAX);
 	event_encode(&event, &body);
 	if (!bus_publish(engine->bus, subject, NULL, body.data, body.len, &e))
-		log_debug("event not passed on; reconcile finds it", "instance=%s error=%s", event.instance_id.text, e.text);
+		log_debug("event not passed on; reconcile finds it", "instance=%s error=%s", event.instance_id.text,
+			  e.text);
 	buf_clear(&body);
 }
 
@@ -208,7 +209,8 @@ static void done_claim(struct engine *engine, void *data, bool ok, const struct 
 	if (s->claim_result == CLAIM_PASS_ON || (s->claim_result == CLAIM_BUILD && s->claim.want_more))
 		publish_event(engine, s, s->claim_result == CLAIM_BUILD);
 	if (s->claim.ended > 0 || failure != NULL)
-		engine_report(engine, &s->action.org_id, &s->action.instance_id, failure != NULL ? "failed" : "ready", failure);
+		engine_report(engine, &s->action.org_id, &s->action.instance_id, failure != NULL ? "failed" : "ready",
+			      failure);
 	if (s->claim_result == CLAIM_BUILD) {
 		struct app_slot *slot = slot_of(s->app);
 		slot_forget_claim(slot);
@@ -239,10 +241,12 @@ static bool work_place(struct db *db, void *data, struct err *e)
 
 	switch (a->kind) {
 	case PA_READY:
-		s->place_result = placement_ready(db, &s->who, &a->instance_id, a->generation, a->tier, a->hash, a->reason, &s->ended, e);
+		s->place_result = placement_ready(db, &s->who, &a->instance_id, a->generation, a->tier, a->hash,
+						  a->reason, &s->ended, e);
 		break;
 	case PA_FAILED:
-		s->place_result = placement_failed(db, &s->who, &a->instance_id, a->generation, a->reason, a->keep, a->retry_s, &s->ended, e);
+		s->place_result = placement_failed(db, &s->who, &a->instance_id, a->generation, a->reason, a->keep,
+						   a->retry_s, &s->ended, e);
 		break;
 	case PA_GIVE_BACK:
 		s->place_result = placement_give_back(db, &s->who, &a->instance_id, &s->ended, e);
@@ -250,7 +254,8 @@ static bool work_place(struct db *db, void *data, struct err *e)
 	case PA_DRAINING:
 		if (a->evict == EVICT_SURPLUS)
 			return drop_surplus(db, s, e);
-		s->place_result = placement_draining(db, &s->who, &a->instance_id, a->hand_over, &s->recovery_op, &s->ended, e);
+		s->place_result =
+			placement_draining(db, &s->who, &a->instance_id, a->hand_over, &s->recovery_op, &s->ended, e);
 		break;
 	case PA_GONE:
 		s->place_result = placement_gone(db, &s->who, &a->instance_id, &s->ended, e);
@@ -296,18 +301,20 @@ static void tell(struct engine *engine, const struct step *s)
 
 	switch (a->kind) {
 	case PA_READY:
-		log_info("App ready", "instance=%s org=%s tier=%s generation=%llu%s%s", a->instance_id.text, a->org_id.text,
-			 tier_name(a->tier), (unsigned long long)a->generation, a->reason ? " reason=" : "", a->reason ? a->reason : "");
+		log_info("App ready", "instance=%s org=%s tier=%s generation=%llu%s%s", a->instance_id.text,
+			 a->org_id.text, tier_name(a->tier), (unsigned long long)a->generation,
+			 a->reason ? " reason=" : "", a->reason ? a->reason : "");
 		engine_report(engine, &a->org_id, &a->instance_id, "ready", a->reason);
 		break;
 	case PA_FAILED:
-		log_warn("App failed", "instance=%s org=%s generation=%llu reason=%s", a->instance_id.text, a->org_id.text,
-			 (unsigned long long)a->generation, a->reason);
+		log_warn("App failed", "instance=%s org=%s generation=%llu reason=%s", a->instance_id.text,
+			 a->org_id.text, (unsigned long long)a->generation, a->reason);
 		stats_book_app(engine, &a->instance_id, &a->org_id)->failed_builds += a->retry_s == 0;
 		engine_report(engine, &a->org_id, &a->instance_id, "failed", a->reason);
 		break;
 	case PA_DRAINING:
-		log_info("App draining", "instance=%s org=%s evicted=%s", a->instance_id.text, a->org_id.text, evictions[a->evict]);
+		log_info("App draining", "instance=%s org=%s evicted=%s", a->instance_id.text, a->org_id.text,
+			 evictions[a->evict]);
 		count_eviction(engine, s);
 		break;
 	case PA_GONE:
@@ -379,7 +386,8 @@ static void build_finished(void *closure, void *runtime, const char *reason)
 
 	b->is_done = true;
 	if (runtime != NULL) {
-		struct instance_delta *delta = stats_book_app(engine, &slot->claim.row.instance_id, &slot->claim.row.org_id);
+		struct instance_delta *delta =
+			stats_book_app(engine, &slot->claim.row.instance_id, &slot->claim.row.org_id);
 		built = xcalloc(1, sizeof(*built));
 		built->impl = b->impl;
 		built->runtime = runtime;
@@ -402,7 +410,7 @@ static void build_timed_out(uv_timer_t *timer)
 }
 
 static void build_start(struct engine *engine, struct pool_app *app, const char *mode, struct jval *config,
-                        const struct framework_impl *impl)
+			const struct framework_impl *impl)
 {
 	const struct app_row *row = &slot_of(app)->claim.row;
 	struct build *b = xcalloc(1, sizeof(*b));
@@ -423,7 +431,8 @@ static void build_start(struct engine *engine, struct pool_app *app, const char 
 	b->timeout.data = b;
 	b->handle = impl->build(&engine->loop, &request, build_finished, b);
 	if (!b->is_done)
-		uv_timer_start(&b->timeout, build_timed_out, (uint64_t)engine->settings->worker.build_timeout_s * 1000, 0);
+		uv_timer_start(&b->timeout, build_timed_out, (uint64_t)engine->settings->worker.build_timeout_s * 1000,
+			       0);
 }
 
 static void perform_build(struct engine *engine, const struct pool_action *a)
@@ -491,7 +500,8 @@ static void perform_subscribe(struct engine *engine, const struct pool_action *a
 
 	chat_subject(&a->instance_id, subject);
 	/* Tried again after a failed flush: the subscription stands. */
-	if (slot->sub == NULL && !bus_subscribe(engine->bus, subject, "workers", CHAT_PENDING_MAX, on_chat, engine, &slot->sub, &e))
+	if (slot->sub == NULL &&
+	    !bus_subscribe(engine->bus, subject, "workers", CHAT_PENDING_MAX, on_chat, engine, &slot->sub, &e))
 		done_flush(engine, s, false, &e);
 	else
 		engine_job_without_db(engine, work_flush, done_flush, s);
@@ -587,7 +597,8 @@ void lifecycle_perform(struct engine *engine, const struct pool_action *a)
 	}
 }
 
-struct turn *lifecycle_turn(struct engine *engine, void *runtime, const struct chat_request *request, const struct turn_sink *sink)
+struct turn *lifecycle_turn(struct engine *engine, void *runtime, const struct chat_request *request,
+			    const struct turn_sink *sink)
 {
 	struct built *built = runtime;
 

@@ -17,7 +17,8 @@ void lifecycle_perform(struct engine *engine, const struct pool_action *action);
 /* INBOX_DRAINED has come. */
 void lifecycle_drained(struct engine *engine, void *data);
 /* A turn on a copy's runtime, as the pool gave it; see framework_impl.turn. */
-struct turn *lifecycle_turn(struct engine *engine, void *runtime, const struct chat_request *request, const struct turn_sink *sink);
+struct turn *lifecycle_turn(struct engine *engine, void *runtime, const struct chat_request *request,
+			    const struct turn_sink *sink);
 void lifecycle_turn_cancel(void *runtime, struct turn *turn);
 
 #endif

@@ -18,20 +18,19 @@
 #include "lib/secret.h"
 #include "worker/engine.h"
 
-static const char usage[] =
-	"Usage: hearth-worker [--config FILE] [--daemon] [--pid-file FILE]\n"
-	"       hearth-worker --check [FILE] | --dump | --version | --help\n"
-	"\n"
-	"Holds AI Apps ready: takes load events from NATS, builds the Apps, answers their\n"
-	"chats, and records what it does in MariaDB.\n"
-	"\n"
-	"  -c, --config FILE   configuration (else HEARTH_CONFIG, else the installed one)\n"
-	"      --check [FILE]  validate the configuration and exit\n"
-	"      --dump          print the effective configuration without secrets and exit\n"
-	"      --daemon        go to the background (logs should go to syslog then)\n"
-	"      --pid-file FILE write the process id there\n"
-	"\n"
-	"Signals: SIGTERM and SIGINT drain and stop; SIGHUP takes over the (reload) options.\n";
+static const char usage[] = "Usage: hearth-worker [--config FILE] [--daemon] [--pid-file FILE]\n"
+			    "       hearth-worker --check [FILE] | --dump | --version | --help\n"
+			    "\n"
+			    "Holds AI Apps ready: takes load events from NATS, builds the Apps, answers their\n"
+			    "chats, and records what it does in MariaDB.\n"
+			    "\n"
+			    "  -c, --config FILE   configuration (else HEARTH_CONFIG, else the installed one)\n"
+			    "      --check [FILE]  validate the configuration and exit\n"
+			    "      --dump          print the effective configuration without secrets and exit\n"
+			    "      --daemon        go to the background (logs should go to syslog then)\n"
+			    "      --pid-file FILE write the process id there\n"
+			    "\n"
+			    "Signals: SIGTERM and SIGINT drain and stop; SIGHUP takes over the (reload) options.\n";
 
 struct background {
 	bool is_daemon;

@@ -107,7 +107,8 @@ static void done_mine(struct engine *engine, void *data, bool ok, const struct e
 		return;
 	}
 	for (unsigned i = 0; i < o->count; i++) {
-		if (pool_has(engine->pool, &o->placed[i].instance_id) || !id_equal(&o->who.incarnation, &engine->who.incarnation))
+		if (pool_has(engine->pool, &o->placed[i].instance_id) ||
+		    !id_equal(&o->who.incarnation, &engine->who.incarnation))
 			continue;
 		struct orphan *orphan = xcalloc(1, sizeof(*orphan));
 		orphan->who = o->who;

@@ -2,8 +2,9 @@
 /*
  * One pass: reap dead incarnations (only after this worker renewed its own lease without a gap for a lease, so that
  * after a database outage nobody reaps the healthy), retry hot Apps whose backoff is over, sweep on through the
- * wanted hot Apps, publish again what was not acted on, prune. Each step is bounded; what is left waits for the next pass,
- * or follows at once where a step says there is more. The session's wait_timeout is one lease: a frozen leader loses its lock.
+ * wanted hot Apps, publish again what was not acted on, prune. Each step is bounded; what is left waits for the next
+ * pass, or follows at once where a step says there is more. The session's wait_timeout is one lease: a frozen leader
+ * loses its lock.
  */
 #include "worker/recovery_pass.h"
 
@@ -22,7 +23,7 @@
 #include "worker/lease_keeper.h"
 
 #define PUBLISH_TIMEOUT_MS 1000
-#define ROUNDS_MAX 50          /* of one step in one pass */
+#define ROUNDS_MAX 50 /* of one step in one pass */
 #define PRUNE_EVERY_MS 60000
 
 struct recovery_pass {
@@ -30,7 +31,7 @@ struct recovery_pass {
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
-	bool is_stopping;              /* under lock, as the next two */
+	bool is_stopping; /* under lock, as the next two */
 	bool has_own_start;
 	struct worker_identity own;
 	/* the thread's own */
@@ -55,11 +56,13 @@ static bool publish(struct recovery_pass *p, const struct operation *op, bool us
 	buf_init(&body, EVENT_BYTES_MAX);
 	event_encode(&event, &body);
 	if (use_loads)
-		ok = bus_stream_publish(p->engine->bus, subject, msg_id, body.data, body.len, PUBLISH_TIMEOUT_MS, &is_duplicate, &e);
+		ok = bus_stream_publish(p->engine->bus, subject, msg_id, body.data, body.len, PUBLISH_TIMEOUT_MS,
+					&is_duplicate, &e);
 	else
 		ok = bus_publish(p->engine->bus, subject, NULL, body.data, body.len, &e);
 	if (!ok)
-		log_debug("event not published; it is published again", "operation=%s error=%s", op->operation_id.text, e.text);
+		log_debug("event not published; it is published again", "operation=%s error=%s", op->operation_id.text,
+			  e.text);
 	buf_clear(&body);
 	return ok;
 }

@@ -11,7 +11,8 @@ struct recovery_pass;
 struct worker_identity;
 
 struct recovery_pass *recovery_pass_start(struct engine *engine);
-/* No further pass; does not wait for the one under way. A worker that leaves heals nobody: its own copies would be missed first. */
+/* No further pass; does not wait for the one under way. A worker that leaves heals nobody: its own copies would be
+ * missed first. */
 void recovery_pass_end(struct recovery_pass *pass);
 void recovery_pass_stop(struct recovery_pass **pass); /* accepts NULL */
 /* A new incarnation of this worker: what an earlier one held is given back to the pool at once. */

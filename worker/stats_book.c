@@ -61,7 +61,7 @@ static void entries_free(struct stats_book *book)
 {
 	struct entry *entry, *next;
 
-	HASH_ITER(hh, book->open, entry, next) {
+	HASH_ITER (hh, book->open, entry, next) {
 		HASH_DELETE(hh, book->open, entry);
 		free(entry);
 	}
@@ -134,7 +134,7 @@ static void close_book(struct engine *engine)
 
 	flush->number = ++book->number;
 	flush->deltas = xcalloc(HASH_COUNT(book->open) + 1, sizeof(*flush->deltas));
-	HASH_ITER(hh, book->open, entry, next)
+	HASH_ITER (hh, book->open, entry, next)
 		flush->deltas[flush->count++] = entry->delta;
 	entries_free(book);
 	flush->stats = book->totals;

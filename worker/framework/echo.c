@@ -5,7 +5,8 @@
  * benchmarks hold the pool with. Delays are timers on the loop: a word_delay_ms between words, a build_delay_ms before
  * the build is done; build_fail makes it fail with that reason.
  *
- * A word is a run of other bytes with the white space behind it, so the words joined are the answer. Usage counts words.
+ * A word is a run of other bytes with the white space behind it, so the words joined are the answer. Usage counts
+ * words.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -204,7 +205,8 @@ static void turn_timer_fired(uv_timer_t *timer)
 		turn_succeed(turn);
 }
 
-static struct turn *echo_turn(void *runtime, uv_loop_t *loop, const struct chat_request *request, const struct turn_sink *sink)
+static struct turn *echo_turn(void *runtime, uv_loop_t *loop, const struct chat_request *request,
+			      const struct turn_sink *sink)
 {
 	const struct echo *echo = runtime;
 	struct turn *turn = xcalloc(1, sizeof(*turn));

@@ -42,10 +42,10 @@ struct turn_sink {
 };
 
 struct turn_result {
-	int status;              /* 200, or the status that the failure stands for */
-	const char *code;        /* of a failure: a problem's code */
-	const char *detail;      /* of a failure, for the client */
-	const char *response;    /* the whole answer, for a request that is not streamed; NULL otherwise */
+	int status;           /* 200, or the status that the failure stands for */
+	const char *code;     /* of a failure: a problem's code */
+	const char *detail;   /* of a failure, for the client */
+	const char *response; /* the whole answer, for a request that is not streamed; NULL otherwise */
 	size_t response_len;
 	int agent_hops;
 	const char *current_agent;
@@ -61,8 +61,10 @@ struct framework_impl {
 	void (*free)(void *runtime);
 	/* Bytes that one copy takes beside what it shares, for the statistics. */
 	size_t (*memory_bytes)(const void *runtime);
-	/* Runs a turn; request is borrowed until `end`. Returns a handle for turn_cancel, NULL where it has ended already. */
-	struct turn *(*turn)(void *runtime, uv_loop_t *loop, const struct chat_request *request, const struct turn_sink *sink);
+	/* Runs a turn; request is borrowed until `end`. Returns a handle for turn_cancel, NULL where it has ended
+	 * already. */
+	struct turn *(*turn)(void *runtime, uv_loop_t *loop, const struct chat_request *request,
+			     const struct turn_sink *sink);
 	/* Ends it soon, with `end` (status 499 code "cancelled" where nothing better is known). */
 	void (*turn_cancel)(struct turn *turn);
 };

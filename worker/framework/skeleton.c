@@ -43,7 +43,8 @@ static size_t skeleton_memory_bytes(const void *runtime)
 	return sizeof(struct skeleton);
 }
 
-static struct turn *skeleton_turn(void *runtime, uv_loop_t *loop, const struct chat_request *request, const struct turn_sink *sink)
+static struct turn *skeleton_turn(void *runtime, uv_loop_t *loop, const struct chat_request *request,
+				  const struct turn_sink *sink)
 {
 	struct turn_result result = {.status = 200, .current_agent = "skeleton"};
 
