@@ -453,7 +453,7 @@ enum db_result db_lock(struct db *db, const char *name, unsigned timeout_s, stru
 {
 	enum db_result result = DB_DONE;
 
-	db_use(db, "SELECT GET_LOCK(?, ?)");
+	db_use(db, "SELECT GET_LOCK(CONCAT(LEFT(DATABASE(), 32), '.', ?), ?)");
 	db_bind_str(db, name);
 	db_bind_u64(db, timeout_s);
 	if (db_step(db, e) != DB_ROW)
@@ -473,7 +473,7 @@ void db_unlock(struct db *db, const char *name)
 {
 	if (db->lock_count == 0)
 		return;
-	db_use(db, "DO RELEASE_LOCK(?)");
+	db_use(db, "DO RELEASE_LOCK(CONCAT(LEFT(DATABASE(), 32), '.', ?))");
 	db_bind_str(db, name);
 	(void)!db_exec(db, NULL);
 	if (db->lock_count > 0)

@@ -102,7 +102,8 @@ bool db_in_transaction(const struct db *db);
 /* Text that may hold several statements, for migrations only: runs each in turn. */
 bool db_run_script(struct db *db, const char *sql, size_t len, struct err *e) MUST_CHECK;
 
-/* Advisory lock of this session. DB_ROW: held, DB_DONE: someone else has it (after timeout_s), DB_FAIL. */
+/* Advisory lock of this session, within its database (the server's names are of all databases). DB_ROW: held, DB_DONE:
+ * someone else has it (after timeout_s), DB_FAIL. */
 enum db_result db_lock(struct db *db, const char *name, unsigned timeout_s, struct err *e) MUST_CHECK;
 void db_unlock(struct db *db, const char *name);
 
