@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "lib/clock.h"
+#include "lib/cond.h"
 #include "lib/xalloc.h"
 
 #define SMALL_THREADS 4 /* with so few, as under mod_fcgid, none is kept back */
@@ -39,13 +40,8 @@ struct gate *gate_new(unsigned threads)
 {
 	struct gate *gate = xcalloc(1, sizeof(*gate));
 
-	pthread_condattr_t attr;
-
 	pthread_mutex_init(&gate->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&gate->has_place, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init(&gate->has_place);
 	gate->threads = threads;
 	gate->waits_max = threads > 1 ? threads / 2 : 1;
 	gate->long_max = threads - kept_free(threads);
@@ -70,15 +66,9 @@ static bool has_place(const struct gate *gate, enum gate_kind kind, bool is_held
 /* With the lock held. */
 static void wait_for_place(struct gate *gate)
 {
-	struct timespec until;
+	const struct timespec until = cond_deadline(MOMENT_MS);
 	int result = 0;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += (long)MOMENT_MS * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
 	while (gate->held >= gate->long_max && result != ETIMEDOUT)
 		result = pthread_cond_timedwait(&gate->has_place, &gate->lock, &until);
 }

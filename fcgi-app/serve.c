@@ -22,6 +22,7 @@
 #include "fcgi-app/router.h"
 #include "lib/arena.h"
 #include "lib/clock.h"
+#include "lib/cond.h"
 #include "lib/log.h"
 #include "lib/xalloc.h"
 
@@ -172,7 +173,6 @@ static bool start_thread(struct servers *s, const pthread_attr_t *attr, struct e
 bool servers_start(struct app *app, struct fcgi *fcgi, unsigned count, struct servers **ret_servers, struct err *e)
 {
 	struct servers *s = xcalloc(1, sizeof(*s));
-	pthread_condattr_t clock_attr;
 	pthread_attr_t attr;
 	bool ok = true;
 
@@ -180,10 +180,7 @@ bool servers_start(struct app *app, struct fcgi *fcgi, unsigned count, struct se
 	s->fcgi = fcgi;
 	s->threads = xcalloc(count, sizeof(*s->threads));
 	pthread_mutex_init(&s->lock, NULL);
-	pthread_condattr_init(&clock_attr);
-	pthread_condattr_setclock(&clock_attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&s->has_ended, &clock_attr);
-	pthread_condattr_destroy(&clock_attr);
+	cond_init(&s->has_ended);
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
 	for (unsigned i = 0; i < count && ok; i++)
@@ -195,16 +192,9 @@ bool servers_start(struct app *app, struct fcgi *fcgi, unsigned count, struct se
 
 bool servers_wait(struct servers *servers, int timeout_ms)
 {
-	struct timespec until;
+	const struct timespec until = cond_deadline(timeout_ms);
 	int result = 0;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += timeout_ms / 1000;
-	until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
 	pthread_mutex_lock(&servers->lock);
 	while (servers->running > 0 && result != ETIMEDOUT)
 		result = pthread_cond_timedwait(&servers->has_ended, &servers->lock, &until);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "lib/cond.h"
 #include "lib/xalloc.h"
 
 #define BUCKET_COUNT 512
@@ -43,13 +44,8 @@ static struct wait **bucket_of(struct waits *waits, const struct id *id)
 
 void waits_begin(struct waits *waits, struct wait *w, const struct id *instance_id)
 {
-	pthread_condattr_t attr;
-
 	*w = (struct wait){.instance_id = *instance_id};
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&w->cond, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init(&w->cond);
 	pthread_mutex_lock(&waits->lock);
 	struct wait **bucket = bucket_of(waits, instance_id);
 	w->next = *bucket;
@@ -60,23 +56,9 @@ void waits_begin(struct waits *waits, struct wait *w, const struct id *instance_
 	pthread_mutex_unlock(&waits->lock);
 }
 
-static struct timespec after_ms(int timeout_ms)
-{
-	struct timespec at;
-
-	clock_gettime(CLOCK_MONOTONIC, &at);
-	at.tv_sec += timeout_ms / 1000;
-	at.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
-	if (at.tv_nsec >= 1000000000) {
-		at.tv_sec++;
-		at.tv_nsec -= 1000000000;
-	}
-	return at;
-}
-
 bool waits_for(struct waits *waits, struct wait *w, int timeout_ms)
 {
-	const struct timespec until = after_ms(timeout_ms);
+	const struct timespec until = cond_deadline(timeout_ms);
 	int result = 0;
 
 	pthread_mutex_lock(&waits->lock);

@@ -9,6 +9,7 @@
  * is handed to a call: whoever ended a call under it can free the call.
  */
 #include "lib/bus_private.h"
+#include "lib/cond.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -225,13 +226,9 @@ void call_table_connection_lost(struct call_table *table)
 static struct bus_call *call_new(struct bus *bus)
 {
 	struct bus_call *call = xcalloc(1, sizeof(*call));
-	pthread_condattr_t attr;
 
 	(void)pthread_mutex_init(&call->mutex, NULL);
-	(void)pthread_condattr_init(&attr);
-	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&call->changed, &attr);
-	(void)pthread_condattr_destroy(&attr);
+	cond_init(&call->changed);
 	call->table = bus->calls;
 	call->end = &call->first;
 	call->count_max = bus->options.call_queue_max > 0 ? bus->options.call_queue_max : QUEUE_MAX_DEFAULT;
@@ -285,20 +282,6 @@ bool bus_call_start(struct bus *bus, const char *subject, const void *data, size
 	return call_start(bus, subject, NULL, data, len, ret_call, e);
 }
 
-static struct timespec deadline_after(int timeout_ms)
-{
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &t);
-	t.tv_sec += timeout_ms / 1000;
-	t.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
-	if (t.tv_nsec >= 1000000000) {
-		t.tv_sec++;
-		t.tv_nsec -= 1000000000;
-	}
-	return t;
-}
-
 /* With the call's mutex held. BUS_TIMEOUT: nothing there. */
 static enum bus_next look(struct bus_call *call, struct bus_msg **ret_msg)
 {
@@ -316,7 +299,7 @@ static enum bus_next look(struct bus_call *call, struct bus_msg **ret_msg)
 
 enum bus_next bus_call_next(struct bus_call *call, int timeout_ms, struct bus_msg **ret_msg)
 {
-	struct timespec deadline = deadline_after(timeout_ms > 0 ? timeout_ms : 0);
+	struct timespec deadline = cond_deadline(timeout_ms);
 	enum bus_next next;
 	int rc = timeout_ms > 0 ? 0 : ETIMEDOUT;
 

@@ -20,6 +20,7 @@
 #include <time.h>
 
 #include "lib/clock.h"
+#include "lib/cond.h"
 #include "lib/xalloc.h"
 
 #define DOWN_MS 1000
@@ -49,7 +50,6 @@ struct db_pool {
 struct db_pool *db_pool_new(const struct db_options *options, unsigned size)
 {
 	struct db_pool *pool = xcalloc(1, sizeof(*pool));
-	pthread_condattr_t attr;
 
 	pool->slots = xcalloc(size, sizeof(*pool->slots));
 	pool->size = size;
@@ -59,10 +59,7 @@ struct db_pool *db_pool_new(const struct db_options *options, unsigned size)
 		pool->free = &pool->slots[i];
 	}
 	(void)pthread_mutex_init(&pool->mutex, NULL);
-	(void)pthread_condattr_init(&attr);
-	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&pool->changed, &attr);
-	(void)pthread_condattr_destroy(&attr);
+	cond_init(&pool->changed);
 	return pool;
 }
 
@@ -98,24 +95,10 @@ static bool can_lend(const struct db_pool *pool, unsigned share_max)
 	return share_max == 0 || held < share_max;
 }
 
-static struct timespec deadline_after(int timeout_ms)
-{
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &t);
-	t.tv_sec += timeout_ms / 1000;
-	t.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
-	if (t.tv_nsec >= 1000000000) {
-		t.tv_sec++;
-		t.tv_nsec -= 1000000000;
-	}
-	return t;
-}
-
 /* With the mutex held. */
 static void wait_for_slot(struct db_pool *pool, unsigned share_max, int timeout_ms)
 {
-	struct timespec deadline = deadline_after(timeout_ms);
+	struct timespec deadline = cond_deadline(timeout_ms);
 	int rc = 0;
 
 	if (timeout_ms <= 0 || is_refusing(pool) || can_lend(pool, share_max))

@@ -13,6 +13,7 @@
 
 #include "core/lease.h"
 #include "lib/clock.h"
+#include "lib/cond.h"
 #include "lib/log.h"
 #include "lib/xalloc.h"
 #include "worker/engine.h"
@@ -150,15 +151,8 @@ static void round_once(struct lease_keeper *k)
 /* False when it is time to stop. */
 static bool wait_ms(struct lease_keeper *k, int64_t ms)
 {
-	struct timespec until;
+	const struct timespec until = cond_deadline(ms);
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += ms / 1000;
-	until.tv_nsec += (ms % 1000) * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
 	pthread_mutex_lock(&k->lock);
 	while (!k->is_stopping && pthread_cond_timedwait(&k->wake, &k->lock, &until) == 0)
 		;
@@ -184,15 +178,11 @@ static void *run(void *closure)
 struct lease_keeper *lease_keeper_start(struct engine *engine)
 {
 	struct lease_keeper *k = xcalloc(1, sizeof(*k));
-	pthread_condattr_t attr;
 
 	k->engine = engine;
 	k->who = engine->who;
 	pthread_mutex_init(&k->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&k->wake, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init(&k->wake);
 	if (pthread_create(&k->thread, NULL, run, k) != 0)
 		abort();
 	return k;

@@ -17,6 +17,7 @@
 #include "lib/buf.h"
 #include "lib/bus.h"
 #include "lib/clock.h"
+#include "lib/cond.h"
 #include "lib/log.h"
 #include "lib/xalloc.h"
 #include "worker/engine.h"
@@ -204,10 +205,8 @@ static void round_once(struct recovery_pass *p)
 /* Until the next pass is due or something is up. False when it is time to stop. */
 static bool wait_for_work(struct recovery_pass *p)
 {
-	struct timespec until;
+	const struct timespec until = cond_deadline(p->engine->settings->worker.recovery_s * 1000);
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += p->engine->settings->worker.recovery_s;
 	pthread_mutex_lock(&p->lock);
 	while (!p->is_stopping && !(p->has_own_start && !p->was_down)) {
 		if (pthread_cond_timedwait(&p->wake, &p->lock, &until) != 0)
@@ -240,14 +239,10 @@ void recovery_pass_own_start(struct recovery_pass *p, const struct worker_identi
 struct recovery_pass *recovery_pass_start(struct engine *engine)
 {
 	struct recovery_pass *p = xcalloc(1, sizeof(*p));
-	pthread_condattr_t attr;
 
 	p->engine = engine;
 	pthread_mutex_init(&p->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&p->wake, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init(&p->wake);
 	if (pthread_create(&p->thread, NULL, run, p) != 0)
 		abort();
 	return p;
