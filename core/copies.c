@@ -15,7 +15,7 @@
 
 #define ROW_COLUMNS                                                                                                    \
 	"org_id, status = 'active' AND deleted_at IS NULL, wanted_hot IS NOT NULL, tier, desired_state, generation,"   \
-	" rebuild_generation, unload_generation, replicas, attempts,"                                                  \
+	" rebuild_generation, unload_generation, replicas, attempts, COALESCE(ttl_seconds, -1),"                       \
 	" IF(next_attempt_at > UTC_TIMESTAMP(3), TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(3), next_attempt_at) DIV "   \
 	"1000, 0),"                                                                                                    \
 	" attempts > 0 OR failures > 0 OR next_attempt_at IS NOT NULL OR failure_reason IS NOT NULL,"                  \
@@ -36,34 +36,47 @@ enum {
 	ROW_UNLOAD,
 	ROW_REPLICAS,
 	ROW_ATTEMPTS,
+	ROW_TTL,
 	ROW_RETRY_IN_MS,
 	ROW_HAS_TROUBLE,
 	ROW_IS_GOOD,
 	ROW_HASH
 };
 
-/* One row for each placement, at least one. me: the asking worker's row; w: the placement's, where its incarnation
- * stands. */
-static const char SQL_COPIES[] =
-	"SELECT o.status = 'active', o.quota_hot, o.quota_demand,"
-	" IF(? <= 1, 1, (SELECT COUNT(*) FROM workers WHERE lease_until > UTC_TIMESTAMP(3) AND state = 'active')),"
-	" EXISTS (SELECT 1 FROM operations op WHERE op.instance_id = ? AND op.is_open = 1 AND op.action <> 'unload'),"
-	" me.worker_id IS NOT NULL, me.lease_until > UTC_TIMESTAMP(3), me.state = 'leaving',"
-	" p.state, p.generation, p.build_generation,"
-	" p.worker_id = me.worker_id AND p.incarnation = me.incarnation,"
-	" w.lease_until > UTC_TIMESTAMP(3), w.state = 'leaving', p.reason <=> 'running_previous_version'"
-	" FROM organizations o"
-	" LEFT JOIN workers me ON me.worker_id = ? AND me.incarnation = ?"
-	" LEFT JOIN placements p ON p.instance_id = ?"
-	" LEFT JOIN workers w ON w.worker_id = p.worker_id AND w.incarnation = p.incarnation"
-	" WHERE o.org_id = ?";
+/* Which kinds of operations are open, in one look: a bit for each action, by its place in the ENUM, and one for fresh.
+ */
+#define OPEN_KINDS                                                                                                     \
+	"(SELECT BIT_OR(1 << op.action | op.fresh << 4) FROM operations op"                                            \
+	" WHERE op.instance_id = ? AND op.is_open = 1)"
+enum { OPEN_LOAD = 1 << 1, OPEN_RELOAD = 1 << 3, OPEN_FRESH = 1 << 4 };
+
+/*
+ * One row for each placement, at least one. me: the asking worker's row; w: the placement's, where its incarnation
+ * stands. Two statements, because a subquery costs even where it is not run, and most Apps have one replica.
+ */
+#define COPIES_OF(live_workers)                                                                                        \
+	"SELECT o.status = 'active', o.quota_hot, o.quota_demand, " live_workers ", " OPEN_KINDS                       \
+	", COALESCE(o.ttl_seconds, -1),"                                                                               \
+	" me.worker_id IS NOT NULL, me.lease_until > UTC_TIMESTAMP(3), me.state = 'leaving',"                          \
+	" p.state, p.generation, p.build_generation,"                                                                  \
+	" p.worker_id = me.worker_id AND p.incarnation = me.incarnation,"                                              \
+	" w.lease_until > UTC_TIMESTAMP(3), w.state = 'leaving', p.reason <=> 'running_previous_version'"              \
+	" FROM organizations o"                                                                                        \
+	" LEFT JOIN workers me ON me.worker_id = ? AND me.incarnation = ?"                                             \
+	" LEFT JOIN placements p ON p.instance_id = ?"                                                                 \
+	" LEFT JOIN workers w ON w.worker_id = p.worker_id AND w.incarnation = p.incarnation"                          \
+	" WHERE o.org_id = ?"
+static const char SQL_COPIES[] = COPIES_OF("1");
+static const char SQL_COPIES_AND_WORKERS[] =
+	COPIES_OF("(SELECT COUNT(*) FROM workers WHERE lease_until > UTC_TIMESTAMP(3) AND state = 'active')");
 
 enum {
 	COPY_ORG_ACTIVE,
 	COPY_QUOTA_HOT,
 	COPY_QUOTA_DEMAND,
 	COPY_LIVE_WORKERS,
-	COPY_HAS_OPEN_LOAD,
+	COPY_OPEN_KINDS,
+	COPY_ORG_TTL,
 	COPY_IS_REGISTERED,
 	COPY_IS_LEASE_VALID,
 	COPY_IS_LEAVING,
@@ -92,6 +105,7 @@ static bool row_from_columns(struct db *db, struct copies *c, struct err *e)
 	c->unload_generation = db_col_u64(db, ROW_UNLOAD);
 	c->replicas = (uint32_t)db_col_u64(db, ROW_REPLICAS);
 	c->attempts = (uint32_t)db_col_u64(db, ROW_ATTEMPTS);
+	c->ttl_seconds = db_col_i64(db, ROW_TTL);
 	c->retry_in_ms = db_col_i64(db, ROW_RETRY_IN_MS);
 	c->has_trouble = db_col_i64(db, ROW_HAS_TROUBLE) != 0;
 	c->is_good = db_col_i64(db, ROW_IS_GOOD) != 0;
@@ -118,11 +132,16 @@ enum db_result copies_lock(struct db *db, const struct id *instance_id, bool ski
 
 static void surroundings_from_columns(struct db *db, struct copies *c)
 {
+	uint64_t open = db_col_u64(db, COPY_OPEN_KINDS);
+
 	c->is_active = c->is_app_active && db_col_i64(db, COPY_ORG_ACTIVE) != 0;
 	c->quota_hot = (uint32_t)db_col_u64(db, COPY_QUOTA_HOT);
 	c->quota_demand = (uint32_t)db_col_u64(db, COPY_QUOTA_DEMAND);
 	c->live_workers = (unsigned)db_col_u64(db, COPY_LIVE_WORKERS);
-	c->has_open_load = db_col_i64(db, COPY_HAS_OPEN_LOAD) != 0;
+	c->has_open = open != 0;
+	c->has_open_load = (open & (OPEN_LOAD | OPEN_RELOAD)) != 0;
+	c->fresh = (open & OPEN_FRESH) != 0;
+	c->org_ttl_seconds = db_col_i64(db, COPY_ORG_TTL);
 	c->is_registered = db_col_i64(db, COPY_IS_REGISTERED) != 0;
 	c->is_lease_valid = db_col_i64(db, COPY_IS_LEASE_VALID) != 0;
 	c->is_leaving = db_col_i64(db, COPY_IS_LEAVING) != 0;
@@ -155,8 +174,7 @@ bool copies_read(struct db *db, const struct worker_identity *who, struct copies
 {
 	enum db_result result;
 
-	db_use(db, SQL_COPIES);
-	db_bind_u64(db, c->replicas);
+	db_use(db, c->replicas > 1 ? SQL_COPIES_AND_WORKERS : SQL_COPIES);
 	db_bind_id(db, &c->instance_id);
 	db_bind_str(db, who ? who->worker_id : NULL);
 	db_bind_id(db, who ? &who->incarnation : NULL);

@@ -19,71 +19,24 @@
 #include "core/quota.h"
 #include "core/sql.h"
 #include "lib/arena.h"
-#include "lib/buf.h"
 #include "lib/db.h"
 #include "lib/json.h"
 
 #define QUOTA_RETRY_S 10
-#define IDS_BYTES_MAX (PLACE_BATCH * (ID_TEXT_LEN + 3) + 2)
 
-/* --- the row --- */
-
-#define APP_COLUMNS                                                                                                    \
-	"i.instance_id, i.org_id, i.status = 'active' AND i.deleted_at IS NULL AND o.status = 'active', i.tier,"       \
-	" i.desired_state, i.generation, i.rebuild_generation, i.unload_generation,"                                   \
-	" COALESCE(i.ttl_seconds, o.ttl_seconds, -1), i.replicas, i.attempts,"                                         \
-	" IF(i.next_attempt_at > UTC_TIMESTAMP(3),"                                                                    \
-	" TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(3), i.next_attempt_at) DIV 1000, 0),"                               \
-	" i.config_hash,"                                                                                              \
-	" (SELECT MAX(op.fresh) FROM operations op"                                                                    \
-	" WHERE op.instance_id = i.instance_id AND op.is_open = 1 AND op.action <> 'unload'),"                         \
-	" (SELECT MAX(op.drain_s) FROM operations op WHERE op.instance_id = i.instance_id AND op.is_open = 1"          \
-	" AND op.action = 'unload' AND op.generation = i.generation)"
-
+/* What a copy is built from: up to some megabytes, so only a claim that builds reads it. */
+static const char SQL_VERSIONS[] =
+	"SELECT framework_type, mode, config, good_mode, good_config, COALESCE(good_config_hash, ''), attempts"
+	" FROM orchestrator_instances WHERE instance_id = ?";
 enum {
-	APP_INSTANCE_ID,
-	APP_ORG_ID,
-	APP_IS_ACTIVE,
-	APP_TIER,
-	APP_DESIRED_STATE,
-	APP_GENERATION,
-	APP_REBUILD,
-	APP_UNLOAD,
-	APP_TTL,
-	APP_REPLICAS,
-	APP_ATTEMPTS,
-	APP_RETRY_IN_MS,
-	APP_HASH,
-	APP_FRESH, /* NULL: no open load or reload */
-	APP_DRAIN_S,
-	APP_COLUMN_COUNT
-};
-
-static const char SQL_APP[] =
-	"SELECT " APP_COLUMNS " FROM orchestrator_instances i JOIN organizations o ON o.org_id = i.org_id"
-	" WHERE i.instance_id = ?";
-static const char SQL_APP_VERSION[] =
-	"SELECT " APP_COLUMNS
-	", i.framework_type, i.mode, i.config, i.good_mode, i.good_config, COALESCE(i.good_config_hash, '')"
-	" FROM orchestrator_instances i JOIN organizations o ON o.org_id = i.org_id WHERE i.instance_id = ?";
-/* ids: a JSON array; n: the place in it, from 1. */
-static const char SQL_APPS[] =
-	"SELECT " APP_COLUMNS ", j.n,"
-	" (SELECT COUNT(*) FROM placements p JOIN workers w ON w.worker_id = p.worker_id"
-	" WHERE p.instance_id = i.instance_id AND p.state = 'ready' AND " SQL_IS_LIVE ") > i.replicas"
-	" FROM JSON_TABLE(?, '$[*]' COLUMNS (n FOR ORDINALITY, id CHAR(36) PATH '$')) j"
-	" STRAIGHT_JOIN orchestrator_instances i ON i.instance_id = j.id"
-	" STRAIGHT_JOIN organizations o ON o.org_id = i.org_id";
-
-enum {
-	VERSION_FRAMEWORK = APP_COLUMN_COUNT,
+	VERSION_FRAMEWORK,
 	VERSION_MODE,
 	VERSION_CONFIG,
 	VERSION_GOOD_MODE,
 	VERSION_GOOD_CONFIG,
-	VERSION_GOOD_HASH
+	VERSION_GOOD_HASH,
+	VERSION_ATTEMPTS
 };
-enum { APPS_N = APP_COLUMN_COUNT, APPS_IS_SURPLUS };
 
 /* --- writes --- */
 
@@ -116,7 +69,6 @@ static const char SQL_PLACE_FAILED[] = "UPDATE placements SET state = 'failed', 
 static const char SQL_PLACE_DRAINING[] =
 	"UPDATE placements SET state = 'draining', build_generation = NULL, changed_at = UTC_TIMESTAMP(3)" OWN;
 static const char SQL_PLACE_GONE[] = "DELETE FROM placements" OWN;
-static const char SQL_PLACE_GONE_LOADING[] = "DELETE FROM placements" OWN " AND state = 'loading'";
 /* Whatever does not serve, also of an earlier incarnation. */
 static const char SQL_PLACE_POISONED[] = "DELETE FROM placements WHERE instance_id = ? AND worker_id = ?"
 					 " AND (incarnation <> ? OR state IN ('loading', 'failed'))";
@@ -129,12 +81,12 @@ static const char SQL_ATTEMPT_BEGUN[] =
 	"UPDATE orchestrator_instances SET attempts = attempts + 1 WHERE instance_id = ?";
 static const char SQL_ATTEMPT_BACK[] =
 	"UPDATE orchestrator_instances SET attempts = attempts - 1 WHERE instance_id = ? AND attempts > 0";
-static const char SQL_TROUBLE_OVER[] =
-	"UPDATE orchestrator_instances SET attempts = 0, failures = 0, next_attempt_at = NULL, failure_reason = NULL"
-	" WHERE instance_id = ?";
-static const char SQL_VERSION_GOOD[] =
-	"UPDATE orchestrator_instances SET good_mode = mode, good_config = config, good_config_hash = config_hash"
-	" WHERE instance_id = ?";
+#define TROUBLE_OVER "attempts = 0, failures = 0, next_attempt_at = NULL, failure_reason = NULL"
+#define VERSION_GOOD "good_mode = mode, good_config = config, good_config_hash = config_hash"
+static const char SQL_TROUBLE_OVER[] = "UPDATE orchestrator_instances SET " TROUBLE_OVER " WHERE instance_id = ?";
+static const char SQL_VERSION_GOOD[] = "UPDATE orchestrator_instances SET " VERSION_GOOD " WHERE instance_id = ?";
+static const char SQL_ALL_GOOD[] =
+	"UPDATE orchestrator_instances SET " TROUBLE_OVER ", " VERSION_GOOD " WHERE instance_id = ?";
 /* Assignments run from left to right: the first failure waits 1 s, the tenth 5 min. */
 static const char SQL_FAILED[] =
 	"UPDATE orchestrator_instances SET attempts = 0, failure_reason = ?,"
@@ -149,59 +101,33 @@ static const char SQL_OPERATIONS_RUN[] =
 	"UPDATE operations SET state = 'running', worker_id = ?, started_at = COALESCE(started_at, UTC_TIMESTAMP(3))"
 	" WHERE instance_id = ? AND is_open = 1 AND action <> 'unload' AND (state = 'accepted' OR ?)";
 
-static const char SQL_MINE[] =
-	"SELECT instance_id, generation, state FROM placements"
-	" WHERE worker_id = ? AND incarnation = ? AND instance_id > ? ORDER BY instance_id LIMIT ?";
-enum { MINE_INSTANCE_ID, MINE_GENERATION, MINE_STATE };
-
-/* --- reading --- */
-
-static bool app_from_columns(struct db *db, struct app_row *ret_row, struct err *e)
+/* The row as the claim's transaction has read it. */
+static void row_from_copies(const struct copies *c, struct app_row *ret_row)
 {
-	struct app_row row = {.is_found = true};
-
-	row.instance_id = db_col_id(db, APP_INSTANCE_ID);
-	row.org_id = db_col_id(db, APP_ORG_ID);
-	row.is_active = db_col_i64(db, APP_IS_ACTIVE) != 0;
-	if (!tier_parse(db_col_str(db, APP_TIER), &row.tier) ||
-	    !desired_parse(db_col_str(db, APP_DESIRED_STATE), &row.desired_state))
-		return err_set(e, ERR_INTERNAL, "instance %s: an unknown tier or desired state", row.instance_id.text);
-	row.generation = db_col_u64(db, APP_GENERATION);
-	row.rebuild_generation = db_col_u64(db, APP_REBUILD);
-	row.unload_generation = db_col_u64(db, APP_UNLOAD);
-	row.ttl_seconds = db_col_i64(db, APP_TTL);
-	row.replicas = (uint32_t)db_col_u64(db, APP_REPLICAS);
-	row.attempts = (uint32_t)db_col_u64(db, APP_ATTEMPTS);
-	row.retry_in_ms = db_col_i64(db, APP_RETRY_IN_MS);
-	(void)snprintf(row.hash, sizeof(row.hash), "%s", db_col_str(db, APP_HASH));
-	row.has_load_wanted = !db_col_is_null(db, APP_FRESH);
-	row.fresh = db_col_i64(db, APP_FRESH) != 0;
-	row.drain_s = db_col_is_null(db, APP_DRAIN_S) ? -1 : db_col_i64(db, APP_DRAIN_S);
-	*ret_row = row;
-	return true;
+	*ret_row = (struct app_row){
+		.is_found = true,
+		.instance_id = c->instance_id,
+		.org_id = c->org_id,
+		.is_active = c->is_active,
+		.tier = c->tier,
+		.desired_state = c->desired_state,
+		.generation = c->generation,
+		.rebuild_generation = c->rebuild_generation,
+		.unload_generation = c->unload_generation,
+		.ttl_seconds = c->ttl_seconds >= 0 ? c->ttl_seconds : c->org_ttl_seconds,
+		.has_load_wanted = c->has_open_load,
+		.fresh = c->fresh,
+		.drain_s = -1,
+		.replicas = c->replicas,
+		.retry_in_ms = c->retry_in_ms,
+	};
+	memcpy(ret_row->hash, c->hash, sizeof(ret_row->hash));
 }
 
-bool placement_read(struct db *db, const struct id *instance_id, struct app_row *ret_row, struct err *e)
-{
-	db_use(db, SQL_APP);
-	db_bind_id(db, instance_id);
-	switch (sql_first(db, e)) {
-	case DB_ROW:
-		return app_from_columns(db, ret_row, e);
-	case DB_DONE:
-		*ret_row = (struct app_row){.instance_id = *instance_id, .ttl_seconds = -1, .drain_s = -1};
-		return true;
-	case DB_FAIL:
-		break;
-	}
-	return false;
-}
-
-/* The row with the versions to build from, as the claim's transaction sees it. */
-static bool read_versions(struct db *db, struct arena *mem, const struct id *instance_id, struct app_row *ret_row,
+static bool read_versions(struct db *db, struct arena *mem, const struct id *instance_id, struct app_row *row,
 			  struct err *e)
 {
-	db_use(db, SQL_APP_VERSION);
+	db_use(db, SQL_VERSIONS);
 	db_bind_id(db, instance_id);
 	switch (sql_first(db, e)) {
 	case DB_ROW:
@@ -211,75 +137,14 @@ static bool read_versions(struct db *db, struct arena *mem, const struct id *ins
 	case DB_FAIL:
 		return false;
 	}
-	if (!app_from_columns(db, ret_row, e))
-		return false;
-	ret_row->framework_type = sql_str(db, mem, VERSION_FRAMEWORK);
-	ret_row->mode = sql_str(db, mem, VERSION_MODE);
-	ret_row->config = sql_str(db, mem, VERSION_CONFIG);
-	ret_row->good_mode = sql_str(db, mem, VERSION_GOOD_MODE);
-	ret_row->good_config = sql_str(db, mem, VERSION_GOOD_CONFIG);
-	(void)snprintf(ret_row->good_hash, sizeof(ret_row->good_hash), "%s", db_col_str(db, VERSION_GOOD_HASH));
+	row->framework_type = sql_str(db, mem, VERSION_FRAMEWORK);
+	row->mode = sql_str(db, mem, VERSION_MODE);
+	row->config = sql_str(db, mem, VERSION_CONFIG);
+	row->good_mode = sql_str(db, mem, VERSION_GOOD_MODE);
+	row->good_config = sql_str(db, mem, VERSION_GOOD_CONFIG);
+	(void)snprintf(row->good_hash, sizeof(row->good_hash), "%s", db_col_str(db, VERSION_GOOD_HASH));
+	row->attempts = (uint32_t)db_col_u64(db, VERSION_ATTEMPTS);
 	return sql_mem_ok(mem, e);
-}
-
-/* ["<id>","<id>"] */
-static void ids_to_json(const struct id *ids, unsigned count, struct buf *out)
-{
-	buf_append_str(out, "[");
-	for (unsigned i = 0; i < count; i++)
-		buf_printf(out, "%s\"%s\"", i > 0 ? "," : "", ids[i].text);
-	buf_append_str(out, "]");
-}
-
-bool placement_read_batch(struct db *db, const struct id *ids, unsigned count, struct app_row *ret_rows, struct err *e)
-{
-	enum db_result result;
-	struct buf json;
-	bool ok = true;
-
-	if (count > PLACE_BATCH)
-		return err_set(e, ERR_LIMIT, "%u rows asked for, %d at most", count, PLACE_BATCH);
-	for (unsigned i = 0; i < count; i++)
-		ret_rows[i] = (struct app_row){.instance_id = ids[i], .ttl_seconds = -1, .drain_s = -1};
-	buf_init(&json, IDS_BYTES_MAX);
-	ids_to_json(ids, count, &json);
-	db_use(db, SQL_APPS);
-	db_bind_str(db, buf_str(&json));
-	while (ok && (result = db_step(db, e)) != DB_DONE) {
-		uint64_t n = result == DB_ROW ? db_col_u64(db, APPS_N) : 0;
-
-		ok = n >= 1 && n <= count && app_from_columns(db, &ret_rows[n - 1], e);
-		if (ok)
-			ret_rows[n - 1].is_surplus = db_col_i64(db, APPS_IS_SURPLUS) != 0;
-	}
-	db_done(db);
-	buf_clear(&json);
-	return ok;
-}
-
-bool placement_mine(struct db *db, const struct worker_identity *who, const struct id *after, struct placed *ret_placed,
-		    unsigned *ret_count, struct err *e)
-{
-	enum db_result result;
-	unsigned count = 0;
-
-	db_use(db, SQL_MINE);
-	db_bind_str(db, who->worker_id);
-	db_bind_id(db, &who->incarnation);
-	sql_bind_after(db, after, SQL_ID_FIRST);
-	db_bind_u64(db, PLACE_BATCH);
-	while ((result = db_step(db, e)) == DB_ROW && count < PLACE_BATCH) {
-		struct placed *p = &ret_placed[count++];
-
-		p->instance_id = db_col_id(db, MINE_INSTANCE_ID);
-		p->generation = db_col_u64(db, MINE_GENERATION);
-		(void)place_state_parse(db_col_str(db, MINE_STATE), &p->state);
-	}
-	db_done(db);
-	if (result == DB_FAIL)
-		return false;
-	*ret_count = count;
-	return true;
 }
 
 /* --- what all writes share --- */
@@ -321,9 +186,9 @@ static bool write_row(struct db *db, const char *sql, const struct id *instance_
 	return db_exec(db, e);
 }
 
-static bool settle(struct db *db, struct job *job, struct err *e)
+static bool settle(struct db *db, struct job *job, const struct copies *c, struct err *e)
 {
-	return operation_settle(db, job->instance_id, job->who->worker_id, &job->ended, e);
+	return !c->has_open || operation_settle(db, job->instance_id, job->who->worker_id, &job->ended, e);
 }
 
 /* Locks and reads. DB_ROW: go on; DB_DONE: job->result says it all. */
@@ -385,10 +250,11 @@ struct claiming {
 	struct claim claim;
 };
 
-static bool claim_settled(struct db *db, struct claiming *job, enum claim_result result, struct err *e)
+static bool claim_settled(struct db *db, struct claiming *job, const struct copies *c, enum claim_result result,
+			  struct err *e)
 {
 	job->result = result;
-	return operation_settle(db, job->instance_id, job->who->worker_id, &job->claim.ended, e);
+	return !c->has_open || operation_settle(db, job->instance_id, job->who->worker_id, &job->claim.ended, e);
 }
 
 static bool claim_poisoned(struct db *db, struct claiming *job, const struct copies *c, struct err *e)
@@ -482,6 +348,7 @@ static bool claim_build(struct db *db, struct claiming *job, const struct copies
 	db_bind_str(db, job->who->worker_id);
 	db_bind_id(db, job->instance_id);
 	db_bind_i64(db, c->live == 0);
+	row_from_copies(c, &job->claim.row);
 	return db_exec(db, e) && read_versions(db, job->mem, job->instance_id, &job->claim.row, e);
 }
 
@@ -499,7 +366,7 @@ static bool claim_decide(struct db *db, struct claiming *job, const struct copie
 	if (c->is_leaving)
 		return err_set(e, ERR_BUSY, "worker %s is leaving", job->who->worker_id);
 	if (!c->is_active)
-		return claim_settled(db, job, CLAIM_NOT_WANTED, e);
+		return claim_settled(db, job, c, CLAIM_NOT_WANTED, e);
 	if (c->retry_in_ms > 0) {
 		job->result = CLAIM_BACKOFF;
 		return true;
@@ -507,13 +374,13 @@ static bool claim_decide(struct db *db, struct claiming *job, const struct copie
 	if (copies_dead_attempts(c) >= PLACE_ATTEMPTS_MAX)
 		return claim_poisoned(db, job, c, e);
 	if (!is_rebuild && c->ready >= copies_wanted(c))
-		return claim_settled(db, job, c->behind > 0 ? CLAIM_PASS_ON : CLAIM_ENOUGH, e);
+		return claim_settled(db, job, c, c->behind > 0 ? CLAIM_PASS_ON : CLAIM_ENOUGH, e);
 	if (!is_rebuild && c->live >= copies_wanted(c)) {
 		job->result = CLAIM_LOADING;
 		return true;
 	}
 	if (!is_rebuild && !c->has_open_load)
-		return claim_settled(db, job, CLAIM_NOT_WANTED, e);
+		return claim_settled(db, job, c, CLAIM_NOT_WANTED, e);
 	if (copies_dead_attempts(c) > 0 && !(job->how & CLAIM_HOW_ALONE)) {
 		job->result = CLAIM_ALONE;
 		return true;
@@ -582,6 +449,21 @@ static bool place_ready(struct db *db, const struct job *job, const struct copie
 	return db_exec(db, e);
 }
 
+/* Usually the first ready of a version does both, and every further one the first. */
+static bool row_succeeded(struct db *db, const struct job *job, const struct copies *c, bool is_now, struct err *e)
+{
+	bool is_trouble_over = is_now && c->has_trouble;
+	bool is_newly_good = job->hash && !c->is_good;
+
+	if (!is_trouble_over && !is_newly_good)
+		return true;
+	return write_row(db,
+			 !is_newly_good    ? SQL_TROUBLE_OVER
+			 : is_trouble_over ? SQL_ALL_GOOD
+					   : SQL_VERSION_GOOD,
+			 job->instance_id, e);
+}
+
 static bool ready_body(struct db *db, void *closure, struct err *e)
 {
 	struct job *job = closure;
@@ -601,11 +483,9 @@ static bool ready_body(struct db *db, void *closure, struct err *e)
 		return false;
 	if (job->reason) /* the last good version: it fulfils nothing, and the new one's failures stand */
 		return true;
-	if (is_now && c.has_trouble && !write_row(db, SQL_TROUBLE_OVER, job->instance_id, e))
+	if (!row_succeeded(db, job, &c, is_now, e))
 		return false;
-	if (job->hash && !c.is_good && !write_row(db, SQL_VERSION_GOOD, job->instance_id, e))
-		return false;
-	return settle(db, job, e);
+	return settle(db, job, &c, e);
 }
 
 enum place_result placement_ready(struct db *db, const struct worker_identity *who, const struct id *instance_id,
@@ -665,7 +545,7 @@ static bool failed_body(struct db *db, void *closure, struct err *e)
 		return false;
 	unsigned failed = 0;
 	if (!operation_fail(db, job->instance_id, job->generation, job->reason, job->who->worker_id, &failed, e) ||
-	    !settle(db, job, e))
+	    !settle(db, job, &c, e))
 		return false;
 	job->ended += failed;
 	return true;
@@ -704,8 +584,11 @@ static bool give_back_body(struct db *db, void *closure, struct err *e)
 
 	if (opened != DB_ROW)
 		return opened == DB_DONE;
-	return attempt_back(db, job, &c, e) && write_own(db, SQL_PLACE_GONE_LOADING, job, e) &&
-	       write_own(db, SQL_PLACE_BUILT, job, e) && settle(db, job, e);
+	if (!c.has_own)
+		return settle(db, job, &c, e);
+	return attempt_back(db, job, &c, e) &&
+	       write_own(db, c.own_state == PLACE_LOADING ? SQL_PLACE_GONE : SQL_PLACE_BUILT, job, e) &&
+	       settle(db, job, &c, e);
 }
 
 enum place_result placement_give_back(struct db *db, const struct worker_identity *who, const struct id *instance_id,
@@ -746,7 +629,7 @@ static bool draining_body(struct db *db, void *closure, struct err *e)
 	job->recovery_op = (struct id){""};
 	if (opened != DB_ROW)
 		return opened == DB_DONE;
-	if (!attempt_back(db, job, &c, e) || !write_own(db, SQL_PLACE_DRAINING, job, e) || !settle(db, job, e))
+	if (!attempt_back(db, job, &c, e) || !write_own(db, SQL_PLACE_DRAINING, job, e) || !settle(db, job, &c, e))
 		return false;
 	return !job->hand_over || make_recovery(db, job, &c, e);
 }
@@ -770,7 +653,7 @@ static bool gone_body(struct db *db, void *closure, struct err *e)
 
 	if (opened != DB_ROW)
 		return opened == DB_DONE;
-	return attempt_back(db, job, &c, e) && write_own(db, SQL_PLACE_GONE, job, e) && settle(db, job, e);
+	return attempt_back(db, job, &c, e) && write_own(db, SQL_PLACE_GONE, job, e) && settle(db, job, &c, e);
 }
 
 enum place_result placement_gone(struct db *db, const struct worker_identity *who, const struct id *instance_id,
@@ -807,7 +690,7 @@ static bool surplus_body(struct db *db, void *closure, struct err *e)
 	if (found != DB_ROW || strcmp(db_col_str(db, 0), job->who->worker_id) != 0)
 		return found != DB_FAIL;
 	job->is_dropped = true;
-	return write_own(db, SQL_PLACE_DRAINING, job, e) && settle(db, job, e);
+	return write_own(db, SQL_PLACE_DRAINING, job, e) && settle(db, job, &c, e);
 }
 
 enum place_result placement_drop_surplus(struct db *db, const struct worker_identity *who, const struct id *instance_id,

@@ -141,7 +141,7 @@ static bool end_operations(struct db *db, const struct copies *c, bool is_poison
 	unsigned settled = 0;
 	unsigned failed = 0;
 
-	if (!operation_settle(db, &c->instance_id, NULL, &settled, e))
+	if (c->has_open && !operation_settle(db, &c->instance_id, NULL, &settled, e))
 		return false;
 	if (is_poison && !copies_poison(db, c, NULL, &failed, e))
 		return false;

@@ -36,6 +36,7 @@ struct busline {
 	unsigned users; /* of bus */
 	struct bus_sub *events, *changes;
 	_Atomic bool is_closed; /* the library gave the connection up */
+	_Atomic bool is_clustered;
 	_Atomic bool is_ending; /* we close it ourselves: no news */
 };
 
@@ -219,4 +220,10 @@ void busline_tend(struct busline *line)
 		reopen(line);
 	if (!line->events || !line->changes)
 		subscribe(line);
+	atomic_store(&line->is_clustered, bus_is_clustered(line->bus)); /* only this thread replaces the bus */
+}
+
+bool busline_is_clustered(const struct busline *line)
+{
+	return atomic_load(&line->is_clustered);
 }

@@ -28,6 +28,8 @@ void busline_close(struct busline **line);
 struct bus *busline_take(struct busline *line);
 void busline_give(struct busline *line, struct bus *bus);
 bool busline_is_up(struct busline *line);
+/* As of the last busline_tend: asking the library each time takes its connection's lock. */
+bool busline_is_clustered(const struct busline *line);
 /* Main thread, about once a second: opens anew what was closed, subscribes what could not be subscribed yet. */
 void busline_tend(struct busline *line);
 

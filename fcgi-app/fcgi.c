@@ -41,6 +41,7 @@ struct fcgi {
 	int listen_fd;
 	int stop_fd; /* an eventfd, readable for ever once stopped */
 	int io_timeout_s;
+	bool is_local; /* AF_UNIX */
 	_Atomic bool is_stopped;
 };
 
@@ -49,6 +50,7 @@ struct fcgi_conn {
 	FCGX_Request request;
 	int epoll_fd;
 	bool has_failed;
+	bool has_read_all; /* the end of the input was seen */
 };
 
 /* --- the listen socket --- */
@@ -176,6 +178,14 @@ static bool open_listener(const struct fcgi_options *o, int *ret_fd, struct err 
 	return listen_on_port(o, ret_fd, e);
 }
 
+static bool is_unix(int fd)
+{
+	struct sockaddr_storage addr;
+	socklen_t len = sizeof(addr);
+
+	return getsockname(fd, (struct sockaddr *)&addr, &len) == 0 && addr.ss_family == AF_UNIX;
+}
+
 bool fcgi_open(const struct fcgi_options *options, struct fcgi **ret_fcgi, struct err *e)
 {
 	struct fcgi *f = xcalloc(1, sizeof(*f));
@@ -193,6 +203,7 @@ bool fcgi_open(const struct fcgi_options *options, struct fcgi **ret_fcgi, struc
 	}
 	if (!open_listener(options, &f->listen_fd, e))
 		goto fail;
+	f->is_local = is_unix(f->listen_fd);
 	*ret_fcgi = f;
 	return true;
 fail:
@@ -274,11 +285,20 @@ static bool is_passing(int error)
 	return error == EAGAIN || error == EWOULDBLOCK || error == EINTR || error == ECONNABORTED || error == EPROTO;
 }
 
-static void wait_for_listener(struct fcgi_conn *c)
+/* A connection: one that is there already, else the next one. -1 with errno. */
+static int next_connection(struct fcgi_conn *c)
 {
 	struct epoll_event events[2];
+	int fd = accept4(c->fcgi->listen_fd, NULL, NULL, SOCK_CLOEXEC);
 
+	if (fd >= 0 || errno != EAGAIN)
+		return fd;
 	(void)epoll_wait(c->epoll_fd, events, 2, -1);
+	if (atomic_load(&c->fcgi->is_stopped)) {
+		errno = EAGAIN;
+		return -1;
+	}
+	return accept4(c->fcgi->listen_fd, NULL, NULL, SOCK_CLOEXEC);
 }
 
 enum accept_next fcgi_accept(struct fcgi_conn *conn, struct err *e)
@@ -286,10 +306,9 @@ enum accept_next fcgi_accept(struct fcgi_conn *conn, struct err *e)
 	struct fcgi *f = conn->fcgi;
 
 	for (;;) {
-		wait_for_listener(conn);
 		if (atomic_load(&f->is_stopped))
 			return ACCEPT_STOPPED;
-		int fd = accept4(f->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+		int fd = next_connection(conn);
 		if (fd < 0 && is_passing(errno))
 			continue;
 		if (fd < 0) { /* no descriptors or no memory left: they come back */
@@ -300,7 +319,7 @@ enum accept_next fcgi_accept(struct fcgi_conn *conn, struct err *e)
 		set_timeouts(fd, f->io_timeout_s);
 		conn->request.ipcFd = fd;
 		conn->request.keepConnection = 1; /* else the library closes it before it reads */
-		conn->has_failed = false;
+		conn->has_failed = conn->has_read_all = false;
 		if (FCGX_Accept_r(&conn->request) == 0)
 			return ACCEPT_REQUEST;
 	}
@@ -319,6 +338,7 @@ size_t fcgi_read(struct fcgi_conn *conn, void *data, size_t len)
 	while (left > 0) {
 		int want = left > WRITE_MAX ? WRITE_MAX : (int)left;
 		int got = FCGX_GetStr(at, want, conn->request.in);
+		conn->has_read_all = got < want;
 		if (got <= 0)
 			break;
 		at += got;
@@ -348,10 +368,33 @@ bool fcgi_flush(struct fcgi_conn *conn)
 	return !conn->has_failed;
 }
 
+/* A web server may send the record that ends an empty input after we have answered; it must find us there. */
+static void await_end_of_input(struct fcgi_conn *conn)
+{
+	const char *length = fcgi_param(conn, "CONTENT_LENGTH");
+	char c;
+
+	if (!conn->has_read_all && (!length || !*length || strcmp(length, "0") == 0))
+		(void)fcgi_read(conn, &c, 1);
+}
+
+/*
+ * The library's own close waits until the peer has closed too, for the sake of input that is still on its way. Where
+ * all input was read, a local socket can be closed at once: what we have sent stays readable.
+ */
 void fcgi_finish(struct fcgi_conn *conn)
 {
-	conn->request.keepConnection = 0;
+	int fd = conn->request.ipcFd;
+	bool can_close_at_once;
+
+	await_end_of_input(conn);
+	can_close_at_once = conn->fcgi->is_local && conn->has_read_all;
+	conn->request.keepConnection = can_close_at_once;
 	FCGX_Finish_r(&conn->request);
+	if (conn->request.ipcFd >= 0) {
+		(void)close(fd);
+		conn->request.ipcFd = -1;
+	}
 }
 
 bool fcgi_client_is_gone(struct fcgi_conn *conn)

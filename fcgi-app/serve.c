@@ -36,6 +36,7 @@
 #ifndef STACK_BYTES
 #define STACK_BYTES (256 * 1024)
 #endif
+#define WARN_INTERVAL_MS 1000
 #define STATUS_GONE 499 /* in the log only: the client hung up before it was told anything */
 
 struct servers {
@@ -46,6 +47,7 @@ struct servers {
 	unsigned running;
 	pthread_t *threads;
 	unsigned count;
+	_Atomic int64_t warned_ms; /* when a failed accept was last logged: all threads meet it at once */
 };
 
 /* --- one request --- */
@@ -112,6 +114,16 @@ static void answer_request(struct app *app, struct fcgi_conn *conn, struct arena
 
 /* --- the threads --- */
 
+static void warn_of_accept(struct servers *s, const struct err *e)
+{
+	int64_t now_ms = clock_now_ms();
+	int64_t warned_ms = atomic_load(&s->warned_ms);
+
+	if ((warned_ms == 0 || now_ms - warned_ms >= WARN_INTERVAL_MS) &&
+	    atomic_compare_exchange_strong(&s->warned_ms, &warned_ms, now_ms))
+		log_warn("no connection could be accepted, trying again", "error=\"%s\"", e->text);
+}
+
 static void serve_until_stopped(struct servers *s, struct fcgi_conn *conn, struct arena *mem)
 {
 	struct err e = {0};
@@ -121,7 +133,7 @@ static void serve_until_stopped(struct servers *s, struct fcgi_conn *conn, struc
 		case ACCEPT_STOPPED:
 			return;
 		case ACCEPT_AGAIN:
-			log_warn("no connection could be accepted, trying again", "error=\"%s\"", e.text);
+			warn_of_accept(s, &e);
 			break;
 		case ACCEPT_REQUEST:
 			atomic_fetch_add(&s->app->requests_in_hand, 1);

@@ -18,6 +18,8 @@
 #include "lib/clock.h"
 #include "lib/log.h"
 
+#define SMALL_BYTES 65536 /* every server takes as much */
+#define REQUEST_BYTES_MAX ((size_t)2 * 1024 * 1024)
 #define SHORT_WAIT_MS 50       /* on the call alone */
 #define SLICE_MS 1000          /* poll no longer than this: a stop, the deadline */
 #define SLICE_BLIND_MS 100     /* where no descriptor can be had */
@@ -73,10 +75,11 @@ static bool start_call(struct turn *t, const struct chat_request *request, enum 
 	bool ok;
 
 	*ret_problem = PROBLEM_NONE;
-	buf_init(&data, bus_payload_max(t->bus));
+	buf_init(&data, REQUEST_BYTES_MAX);
 	chat_request_encode(request, &data);
 	chat_subject(&request->instance_id, subject);
-	if (buf_has_failed(&data))
+	/* Asking for the limit takes the connection's lock, so only a large request does. */
+	if (buf_has_failed(&data) || (data.len > SMALL_BYTES && data.len > bus_payload_max(t->bus)))
 		*ret_problem = PROBLEM_TOO_LARGE;
 	ok = *ret_problem == PROBLEM_NONE && bus_call_start(t->bus, subject, data.data, data.len, &t->call, &e);
 	buf_clear(&data);
@@ -123,7 +126,7 @@ enum turn_begin turn_begin(struct turn *t, struct app *app, struct fcgi_conn *co
 	*ret_problem = PROBLEM_BUS_UNAVAILABLE;
 	if (bus_is_up(t->bus))
 		begin = attempt(t, request, ret_problem);
-	if (begin == TURN_NOBODY && bus_is_clustered(t->bus)) {
+	if (begin == TURN_NOBODY && busline_is_clustered(app->bus)) {
 		bus_call_end(&t->call);
 		(void)poll(NULL, 0, CLUSTER_RETRY_MS);
 		begin = attempt(t, request, ret_problem);

@@ -199,7 +199,7 @@ static void install_database(struct server *s, const char *dir)
 {
 	char *data = xasprintf("--datadir=%s/data", dir);
 	char program[] = "mariadb-install-db", no_defaults[] = "--no-defaults", no_test[] = "--skip-test-db",
-	     root[] = "--auth-root-authentication-method=normal", names[] = "--skip-name-resolve",
+	     root[] = "--auth-root-authentication-method=normal", names[] = "--force" /* names need not be looked up */,
 	     small[] = "--innodb-log-file-size=4M", user[] = "--user=root";
 	char *argv[] = {program, no_defaults, data, root, no_test, names, small, geteuid() == 0 ? user : NULL, NULL};
 	int status = wait_exit(spawn(argv, s->log));

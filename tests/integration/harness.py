@@ -524,7 +524,7 @@ class MariaDB(Program):
 
     def install(self):
         subprocess.run(
-            ["mariadb-install-db", "--no-defaults", f"--datadir={self.data}", "--skip-test-db",
+            ["mariadb-install-db", "--no-defaults", f"--datadir={self.data}", "--skip-test-db", "--force",  # names need not be looked up
              "--auth-root-authentication-method=socket", f"--auth-root-socket-user={user_name()}",
              "--innodb-log-file-size=16M"] + (["--user=root"] if os.geteuid() == 0 else []),
             check=True, stdout=subprocess.DEVNULL, env={"PATH": PATH, "LC_ALL": "C"})

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """hearthctl, the schema, and what the programs say to a wrong configuration."""
 import json
+import re
 import shutil
 import subprocess
 
@@ -102,3 +103,13 @@ def test_the_dump_is_itself_a_valid_configuration(stack):
     again.write_text(run("hearth-worker", "--config", str(stack.conf), "--dump").stdout)
     again.chmod(0o600)
     assert run("hearth-worker", "--config", str(again), "--check").returncode == 0
+
+
+def test_the_openapi_document_has_every_route_and_no_other():
+    described, path = set(), None
+    for line in (SOURCE / "docs/openapi.yaml").read_text().splitlines():
+        if m := re.fullmatch(r"  (/\S*):", line):
+            path = m.group(1)
+        elif (m := re.fullmatch(r"    (get|post|patch|delete|put):", line)) and path:
+            described.add((m.group(1).upper(), path))
+    assert described == {(r["method"], r["path"]) for r in json.loads(run("hearth.fcgi", "--routes").stdout)}

@@ -208,7 +208,7 @@ def test_the_audit_log_has_what_was_done_and_what_was_refused(org, stack):
     app = org.new_app(tier="hot")
     org.admin.load(app)
     assert org.member.lifecycle("load", app).status == 403
-    entries = stack.sys.get(f"/api/admin/audit?org={org.id}&limit=100").json["items"]
+    entries = stack.sys.get(f"/api/admin/audit?org_id={org.id}&limit=100").json["items"]
     mine = [(e["action"], e["result"]) for e in entries if e.get("target") == app]
     assert ("instance.load", "ok") in mine and ("instance.load", "forbidden") in mine and ("instance.create", "ok") in mine
     assert all(org.admin.token not in str(e) for e in entries)

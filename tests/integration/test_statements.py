@@ -65,7 +65,7 @@ def do_everything(stack):
     for path in (f"/api/orgs/{org.id}/tokens", f"/api/orgs/{org.id}/tokens?after={hot}", f"/api/orgs/{org.id}/pool/stats"):
         assert org.admin.get(path).status == 200
     for path in ("/api/admin/orgs", f"/api/admin/orgs?after={org.id}", f"/api/admin/orgs/{org.id}", "/api/admin/pool/stats", "/api/admin/health",
-                 "/api/admin/audit", f"/api/admin/audit?org={org.id}", f"/api/admin/audit?after={org.id}", "/api/admin/tokens"):
+                 "/api/admin/audit", f"/api/admin/audit?org_id={org.id}", f"/api/admin/audit?after={org.id}", "/api/admin/tokens"):
         assert stack.sys.get(path).status == 200, path
     token = org.new_token("member")["token_id"]
     org.admin.delete(f"/api/orgs/{org.id}/tokens/{token}")

@@ -164,3 +164,46 @@ UNIT_TESTS += %D%/test_stats
 %C%_test_stats_SOURCES = %D%/test_stats.c $(SQL_FIXTURE) $(UNIT_HARNESS)
 %C%_test_stats_CFLAGS = $(UNIT_CFLAGS)
 %C%_test_stats_LDADD = $(CORE_LIBS)
+
+# The parts of hearth.fcgi that need no server.
+APP_LIBS = fcgi-app/libapp.a $(CORE_LIBS) $(FCGI_LIBS)
+
+UNIT_TESTS += %D%/test_router
+%C%_test_router_SOURCES = %D%/test_router.c $(UNIT_HARNESS)
+%C%_test_router_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_router_LDADD = $(APP_LIBS)
+
+UNIT_TESTS += %D%/test_request
+%C%_test_request_SOURCES = %D%/test_request.c $(UNIT_HARNESS)
+%C%_test_request_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_request_LDADD = $(APP_LIBS)
+
+UNIT_TESTS += %D%/test_fields
+%C%_test_fields_SOURCES = %D%/test_fields.c $(UNIT_HARNESS)
+%C%_test_fields_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_fields_LDADD = $(APP_LIBS)
+
+UNIT_TESTS += %D%/test_problem_doc
+%C%_test_problem_doc_SOURCES = %D%/test_problem_doc.c $(UNIT_HARNESS)
+%C%_test_problem_doc_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_problem_doc_LDADD = $(APP_LIBS)
+
+UNIT_TESTS += %D%/test_access_cache
+%C%_test_access_cache_SOURCES = %D%/test_access_cache.c $(UNIT_HARNESS)
+%C%_test_access_cache_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_access_cache_LDADD = $(APP_LIBS)
+
+UNIT_TESTS += %D%/test_sse
+%C%_test_sse_SOURCES = %D%/test_sse.c $(UNIT_HARNESS)
+%C%_test_sse_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_sse_LDADD = $(APP_LIBS)
+
+UNIT_TESTS += %D%/test_gate
+%C%_test_gate_SOURCES = %D%/test_gate.c $(UNIT_HARNESS)
+%C%_test_gate_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_gate_LDADD = $(APP_LIBS)
+
+UNIT_TESTS += %D%/test_waits
+%C%_test_waits_SOURCES = %D%/test_waits.c $(UNIT_HARNESS)
+%C%_test_waits_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_waits_LDADD = $(APP_LIBS)

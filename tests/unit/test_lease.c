@@ -135,6 +135,31 @@ static void only_valid_leases_of_those_who_stay_are_live(void)
 	CU_ASSERT_EQUAL(count, 0);
 }
 
+/* What the newest row of another worker says; the longer its history, the less may it be read. */
+static void room_elsewhere_is_what_others_flushed_last(void)
+{
+	bool has_room = true;
+
+	fixture_run(fx.db, "DELETE FROM workers; DELETE FROM worker_stats");
+	struct worker_registration here = registered("machine");
+	CU_ASSERT_TRUE(lease_has_room_elsewhere(fx.db, here.who.worker_id, TIER_HOT, &has_room, &err));
+	CU_ASSERT_FALSE(has_room);
+	struct worker_registration other = registered("machine");
+	CU_ASSERT_TRUE(lease_has_room_elsewhere(fx.db, here.who.worker_id, TIER_HOT, &has_room, &err));
+	CU_ASSERT_TRUE(has_room); /* it has not flushed yet */
+	fixture_run(fx.db,
+		    "INSERT INTO worker_stats SELECT '%s', NOW(3) - INTERVAL seq SECOND, '%s', seq, IF(seq = 1, 10, 0),"
+		    " IF(seq = 1, 19, 20), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM seq_1_to_100",
+		    other.who.worker_id, other.who.incarnation.text);
+	CU_ASSERT_TRUE(lease_has_room_elsewhere(fx.db, here.who.worker_id, TIER_HOT, &has_room, &err));
+	CU_ASSERT_FALSE(has_room);
+	CU_ASSERT_TRUE(lease_has_room_elsewhere(fx.db, here.who.worker_id, TIER_DEMAND, &has_room, &err));
+	CU_ASSERT_TRUE(has_room);
+	expire(&other);
+	CU_ASSERT_TRUE(lease_has_room_elsewhere(fx.db, here.who.worker_id, TIER_DEMAND, &has_room, &err));
+	CU_ASSERT_FALSE(has_room);
+}
+
 static void removing_takes_only_the_own_incarnation(void)
 {
 	struct worker_registration old = registered("machine");
@@ -201,6 +226,7 @@ static CU_TestInfo lease_cases[] = {
 	CASE(a_process_that_registers_anew_goes_on_with_its_flush_numbers),
 	CASE(an_expired_lease_that_nobody_reaped_can_be_renewed),
 	CASE(only_valid_leases_of_those_who_stay_are_live),
+	CASE(room_elsewhere_is_what_others_flushed_last),
 	CASE(removing_takes_only_the_own_incarnation),
 	CASE(of_two_machines_at_once_one_gets_the_name),
 	CU_TEST_INFO_NULL,

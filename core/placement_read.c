@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The plain reads of placement.h: an App's row as a worker looks at it, one or
+ * many at once, and what stands in a worker's name. No locks: what is read may have changed since,
+ * and every write looks again under the lock (placement.c).
+ */
+#include "core/placement.h"
+
+#include <stdio.h>
+
+#include "core/sql.h"
+#include "lib/buf.h"
+#include "lib/db.h"
+
+#define IDS_BYTES_MAX (PLACE_BATCH * (ID_TEXT_LEN + 3) + 2)
+
+#define APP_COLUMNS                                                                                                    \
+	"i.instance_id, i.org_id, i.status = 'active' AND i.deleted_at IS NULL AND o.status = 'active', i.tier,"       \
+	" i.desired_state, i.generation, i.rebuild_generation, i.unload_generation,"                                   \
+	" COALESCE(i.ttl_seconds, o.ttl_seconds, -1), i.replicas, i.attempts,"                                         \
+	" IF(i.next_attempt_at > UTC_TIMESTAMP(3),"                                                                    \
+	" TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(3), i.next_attempt_at) DIV 1000, 0),"                               \
+	" i.config_hash,"                                                                                              \
+	" (SELECT MAX(op.fresh) FROM operations op"                                                                    \
+	" WHERE op.instance_id = i.instance_id AND op.is_open = 1 AND op.action <> 'unload'),"                         \
+	" (SELECT MAX(op.drain_s) FROM operations op WHERE op.instance_id = i.instance_id AND op.is_open = 1"          \
+	" AND op.action = 'unload' AND op.generation = i.generation)"
+
+enum {
+	APP_INSTANCE_ID,
+	APP_ORG_ID,
+	APP_IS_ACTIVE,
+	APP_TIER,
+	APP_DESIRED_STATE,
+	APP_GENERATION,
+	APP_REBUILD,
+	APP_UNLOAD,
+	APP_TTL,
+	APP_REPLICAS,
+	APP_ATTEMPTS,
+	APP_RETRY_IN_MS,
+	APP_HASH,
+	APP_FRESH, /* NULL: no open load or reload */
+	APP_DRAIN_S,
+	APP_COLUMN_COUNT
+};
+
+static const char SQL_APP[] =
+	"SELECT " APP_COLUMNS " FROM orchestrator_instances i JOIN organizations o ON o.org_id = i.org_id"
+	" WHERE i.instance_id = ?";
+/* ids: a JSON array; n: the place in it, from 1. */
+static const char SQL_APPS[] =
+	"SELECT " APP_COLUMNS ", j.n,"
+	" (SELECT COUNT(*) FROM placements p JOIN workers w ON w.worker_id = p.worker_id"
+	" WHERE p.instance_id = i.instance_id AND p.state = 'ready' AND " SQL_IS_LIVE ") > i.replicas"
+	" FROM JSON_TABLE(?, '$[*]' COLUMNS (n FOR ORDINALITY, id CHAR(36) PATH '$')) j"
+	" STRAIGHT_JOIN orchestrator_instances i ON i.instance_id = j.id"
+	" STRAIGHT_JOIN organizations o ON o.org_id = i.org_id";
+
+enum { APPS_N = APP_COLUMN_COUNT, APPS_IS_SURPLUS };
+
+static const char SQL_MINE[] =
+	"SELECT instance_id, generation, state FROM placements"
+	" WHERE worker_id = ? AND incarnation = ? AND instance_id > ? ORDER BY instance_id LIMIT ?";
+enum { MINE_INSTANCE_ID, MINE_GENERATION, MINE_STATE };
+
+static bool app_from_columns(struct db *db, struct app_row *ret_row, struct err *e)
+{
+	struct app_row row = {.is_found = true};
+
+	row.instance_id = db_col_id(db, APP_INSTANCE_ID);
+	row.org_id = db_col_id(db, APP_ORG_ID);
+	row.is_active = db_col_i64(db, APP_IS_ACTIVE) != 0;
+	if (!tier_parse(db_col_str(db, APP_TIER), &row.tier) ||
+	    !desired_parse(db_col_str(db, APP_DESIRED_STATE), &row.desired_state))
+		return err_set(e, ERR_INTERNAL, "instance %s: an unknown tier or desired state", row.instance_id.text);
+	row.generation = db_col_u64(db, APP_GENERATION);
+	row.rebuild_generation = db_col_u64(db, APP_REBUILD);
+	row.unload_generation = db_col_u64(db, APP_UNLOAD);
+	row.ttl_seconds = db_col_i64(db, APP_TTL);
+	row.replicas = (uint32_t)db_col_u64(db, APP_REPLICAS);
+	row.attempts = (uint32_t)db_col_u64(db, APP_ATTEMPTS);
+	row.retry_in_ms = db_col_i64(db, APP_RETRY_IN_MS);
+	(void)snprintf(row.hash, sizeof(row.hash), "%s", db_col_str(db, APP_HASH));
+	row.has_load_wanted = !db_col_is_null(db, APP_FRESH);
+	row.fresh = db_col_i64(db, APP_FRESH) != 0;
+	row.drain_s = db_col_is_null(db, APP_DRAIN_S) ? -1 : db_col_i64(db, APP_DRAIN_S);
+	*ret_row = row;
+	return true;
+}
+
+bool placement_read(struct db *db, const struct id *instance_id, struct app_row *ret_row, struct err *e)
+{
+	db_use(db, SQL_APP);
+	db_bind_id(db, instance_id);
+	switch (sql_first(db, e)) {
+	case DB_ROW:
+		return app_from_columns(db, ret_row, e);
+	case DB_DONE:
+		*ret_row = (struct app_row){.instance_id = *instance_id, .ttl_seconds = -1, .drain_s = -1};
+		return true;
+	case DB_FAIL:
+		break;
+	}
+	return false;
+}
+
+/* ["<id>","<id>"] */
+static void ids_to_json(const struct id *ids, unsigned count, struct buf *out)
+{
+	buf_append_str(out, "[");
+	for (unsigned i = 0; i < count; i++)
+		buf_printf(out, "%s\"%s\"", i > 0 ? "," : "", ids[i].text);
+	buf_append_str(out, "]");
+}
+
+bool placement_read_batch(struct db *db, const struct id *ids, unsigned count, struct app_row *ret_rows, struct err *e)
+{
+	enum db_result result;
+	struct buf json;
+	bool ok = true;
+
+	if (count > PLACE_BATCH)
+		return err_set(e, ERR_LIMIT, "%u rows asked for, %d at most", count, PLACE_BATCH);
+	for (unsigned i = 0; i < count; i++)
+		ret_rows[i] = (struct app_row){.instance_id = ids[i], .ttl_seconds = -1, .drain_s = -1};
+	buf_init(&json, IDS_BYTES_MAX);
+	ids_to_json(ids, count, &json);
+	db_use(db, SQL_APPS);
+	db_bind_str(db, buf_str(&json));
+	while (ok && (result = db_step(db, e)) != DB_DONE) {
+		uint64_t n = result == DB_ROW ? db_col_u64(db, APPS_N) : 0;
+
+		ok = n >= 1 && n <= count && app_from_columns(db, &ret_rows[n - 1], e);
+		if (ok)
+			ret_rows[n - 1].is_surplus = db_col_i64(db, APPS_IS_SURPLUS) != 0;
+	}
+	db_done(db);
+	buf_clear(&json);
+	return ok;
+}
+
+bool placement_mine(struct db *db, const struct worker_identity *who, const struct id *after, struct placed *ret_placed,
+		    unsigned *ret_count, struct err *e)
+{
+	enum db_result result;
+	unsigned count = 0;
+
+	db_use(db, SQL_MINE);
+	db_bind_str(db, who->worker_id);
+	db_bind_id(db, &who->incarnation);
+	sql_bind_after(db, after, SQL_ID_FIRST);
+	db_bind_u64(db, PLACE_BATCH);
+	while ((result = db_step(db, e)) == DB_ROW && count < PLACE_BATCH) {
+		struct placed *p = &ret_placed[count++];
+
+		p->instance_id = db_col_id(db, MINE_INSTANCE_ID);
+		p->generation = db_col_u64(db, MINE_GENERATION);
+		(void)place_state_parse(db_col_str(db, MINE_STATE), &p->state);
+	}
+	db_done(db);
+	if (result == DB_FAIL)
+		return false;
+	*ret_count = count;
+	return true;
+}
