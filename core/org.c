@@ -24,9 +24,11 @@ static const char SQL_ORG_CHANGE[] =
 static const char SQL_ORG_LOCK_STATUS[] = "SELECT status FROM organizations WHERE org_id = ? FOR UPDATE";
 static const char SQL_ORG_SET_STATUS[] =
 	"UPDATE organizations SET status = ?, updated_at = UTC_TIMESTAMP(3) WHERE org_id = ?";
+/* next_attempt_at: of a reactivated org, now: recovery's next passes bring its hot Apps back by that index. */
 static const char SQL_ORG_RAISE_APPS[] =
 	"UPDATE orchestrator_instances SET unload_generation = IF(?, generation + 1, unload_generation), "
-	"generation = generation + 1, attempts = 0, failures = 0, next_attempt_at = NULL, failure_reason = NULL "
+	"generation = generation + 1, attempts = 0, failures = 0, failure_reason = NULL, "
+	"next_attempt_at = IF(? AND wanted_hot = 1, UTC_TIMESTAMP(3), NULL) "
 	"WHERE org_id = ? AND deleted_at IS NULL";
 /* By the index of each App: operations of an org are not found otherwise without its whole history. */
 static const char SQL_ORG_SUPERSEDE[] =
@@ -197,6 +199,7 @@ static bool set_status(struct db *db, void *closure, struct err *e)
 		return false;
 	db_use(db, SQL_ORG_RAISE_APPS);
 	db_bind_i64(db, c->status == STATUS_SUSPENDED);
+	db_bind_i64(db, c->status == STATUS_ACTIVE);
 	db_bind_id(db, c->org_id);
 	if (!db_exec(db, e))
 		return false;

@@ -197,14 +197,16 @@ static void run(struct server *s)
 
 static void install_database(struct server *s, const char *dir)
 {
-	char *data = xasprintf("--datadir=%s/data", dir);
+	char *data = xasprintf("--datadir=%s/data", dir), *tmp = xasprintf("--tmpdir=%s", dir);
 	char program[] = "mariadb-install-db", no_defaults[] = "--no-defaults", no_test[] = "--skip-test-db",
 	     root[] = "--auth-root-authentication-method=normal", names[] = "--force" /* names need not be looked up */,
 	     small[] = "--innodb-log-file-size=4M", user[] = "--user=root";
-	char *argv[] = {program, no_defaults, data, root, no_test, names, small, geteuid() == 0 ? user : NULL, NULL};
+	char *argv[] = {program, no_defaults, data, tmp, root, no_test, names, small, geteuid() == 0 ? user : NULL,
+			NULL};
 	int status = wait_exit(spawn(argv, s->log));
 
 	free(data);
+	free(tmp);
 	if (status != 0)
 		quit_with_log(s, status);
 }
@@ -219,6 +221,8 @@ struct server *server_mariadb_start(const char *dir)
 	add_arg(s, xstrdup("--no-defaults"));
 	add_arg(s, xstrdup("--skip-networking"));
 	add_arg(s, xasprintf("--datadir=%s/data", dir));
+	/* A server that starts clears away what looks like temporary tables in a folder that it shares with others. */
+	add_arg(s, xasprintf("--tmpdir=%s", dir));
 	add_arg(s, xasprintf("--socket=%s", s->socket));
 	add_arg(s, xasprintf("--pid-file=%s/mariadb.pid", dir));
 	add_arg(s, xstrdup("--innodb-buffer-pool-size=32M"));
