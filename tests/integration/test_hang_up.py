@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A client that hangs up ends its turn in the worker, long before the answer would have ended."""
-import socket
-import struct
 import time
 
+import fastcgi
 from harness import Background, eventually
 
 LONG = "word " * 600  # at 100 ms a word: a minute
@@ -54,14 +53,12 @@ def test_a_turn_that_is_silent_ends_too(stack, org):
 
 
 def test_a_chat_that_is_not_streamed_ends_too(stack, org):
+    # Without lighttpd between: until a back end answers, lighttpd does not look whether its client is still there.
     app = busy_app(org)
     body = b'{"instance_id":"%s","message":"%s","stream":false}' % (app.encode(), LONG.encode())
-    s = org.member.http.raw(
-        f"POST {org.member.chat_path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {org.member.token}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+    chat = fastcgi.Request(stack.app.socket, "POST", org.member.chat_path, org.member.token, body)
     eventually(lambda: in_flight(stack) == 1)
-    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    s.close()
+    chat.hang_up()
     turns_end(stack)
 
 
