@@ -20,6 +20,7 @@
 struct app;
 struct arena;
 struct fcgi_conn;
+struct field_error;
 struct jval;
 struct route;
 
@@ -88,7 +89,6 @@ struct page {
 	unsigned limit;
 };
 /* From ?limit=&after=. False: *ret_error says which is wrong. */
-struct field_error;
 bool request_page(const struct request *req, struct page *ret_page, struct field_error *ret_error);
 /* A parameter of the query, decoded, in mem; NULL where absent. *ret_is_good false: malformed or given twice. */
 const char *request_query(const struct request *req, const char *name, bool *ret_is_good);

@@ -16,8 +16,7 @@ struct db;
 struct request;
 struct write;
 
-/* Runs inside the transaction, again after a deadlock. Sets w->problem to refuse, w->target for the audit row. False:
- * e. */
+/* Runs inside the transaction, again after a deadlock. Sets w->problem to refuse, w->target for the audit row. */
 typedef bool (*write_body)(struct db *db, struct write *w, struct err *e);
 
 struct write {

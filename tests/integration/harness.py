@@ -790,8 +790,11 @@ class Stack:
         for section, values in self.sections().items():
             values = {**values, **changes.get(section, {})}
             lines += [f"[{section}]", *(f"{k} = {v}" for k, v in values.items() if v is not None), ""]
-        (path or self.conf).write_text("\n".join(lines))
-        (path or self.conf).chmod(0o600)
+        # At once: a program may be told to read it again while it is written.
+        new = self.folder / "hearth.conf.new"
+        new.write_text("\n".join(lines))
+        new.chmod(0o600)
+        new.rename(path or self.conf)
 
     def conf_of_worker(self, worker_id):
         if worker_id == "w1":

@@ -87,9 +87,17 @@ def do_everything(stack):
     org.admin.unload(hot)
 
 
+LITERAL = r"'(?:[^'\\]|\\.|'')*'"
+
+
+def without_bytes(sql):
+    """A token's hash is 32 bytes of anything, quotes and question marks among them."""
+    return re.sub(LITERAL, lambda m: m.group() if m.group().isascii() and m.group().isprintable() else "'x'", sql, flags=re.S)
+
+
 def shape(sql):
     """The statement without its values."""
-    sql = re.sub(r"'(?:[^'\\]|\\.|'')*'", "?", sql)
+    sql = re.sub(LITERAL, "?", sql)
     sql = re.sub(r"\b\d+(\.\d+)?\b", "?", sql)
     return re.sub(r"\s+", " ", re.sub(r"\?(\s*,\s*\?)+", "?", sql)).strip()
 
@@ -97,7 +105,7 @@ def shape(sql):
 def with_values(sql):
     """Some lines of the log come without the values: any will do."""
     sql = re.sub(r"(LIMIT|OFFSET) \?", r"\1 100", sql)
-    return re.sub(r"\?", "'01890000-0000-7000-8000-000000000000'", sql)
+    return re.sub(LITERAL + r"|\?", lambda m: "'01890000-0000-7000-8000-000000000000'" if m.group() == "?" else m.group(), sql)
 
 
 def statements(log):
@@ -107,7 +115,7 @@ def statements(log):
         m = re.match(r"(?:\d{6}\s+\d+:\d+:\d+)?\s*\d+\s+(?:Query|Execute)\s+(.*)", entry, re.S)
         if not m:
             continue
-        sql = m.group(1).strip()
+        sql = without_bytes(m.group(1).strip())
         if re.match(r"(?i)(SELECT|UPDATE|DELETE|INSERT .*SELECT|REPLACE|WITH)\b", sql, re.S) and re.search("|".join(GROWING), sql):
             if "?" not in sql or shape(sql) not in found:
                 found[shape(sql)] = with_values(sql)

@@ -57,15 +57,45 @@ def test_requests_during_a_restart_are_answered_or_refused_by_the_web_server(sta
         c.join()
 
 
-def test_sighup_takes_over_the_log_level(stack, app_up):
-    stack.write_conf(log={"level": "error"})
+def test_sighup_takes_over_the_log_level(stack, org, app_up):
+    app = org.new_app(tier="hot")
+    org.admin.load(app)
+
+    def speaks(program):
+        before = len(program.text())
+        assert org.member.chat(app).status == 200
+        return len(program.text()) > before
+
+    for level, wanted in (("error", False), ("debug", True)):
+        stack.write_conf(log={"level": level})
+        for program in (stack.app, stack.worker):
+            program.signal(signal.SIGHUP)
+            eventually(lambda: speaks(program) == wanted, 10, f"{program.name} writes as {level} says")
+
+
+def test_sighup_with_a_wrong_file_keeps_the_old_one(stack, org, app_up):
+    stack.allow("configuration", "hot_ceiling")
+    app = org.new_app(tier="hot")
+    org.admin.load(app)
+    stack.write_conf(worker={"hot_ceiling": "many"})
     for program in (stack.app, stack.worker):
         program.signal(signal.SIGHUP)
+        eventually(lambda: "hot_ceiling" in program.text(), 10)
+    assert org.member.chat(app).status == 200
     stack.write_conf()
-    for program in (stack.app, stack.worker):
-        program.signal(signal.SIGHUP)
-    eventually(lambda: stack.http.request("GET", "/readyz").status == 200)
-    assert stack.app.is_running() and stack.worker.is_running()
+
+
+def test_sighup_takes_over_a_ceiling(stack, org, app_up):
+    stack.allow("App failed .*hot_ceiling")
+    stack.write_conf(worker={"hot_ceiling": 0})
+    stack.worker.signal(signal.SIGHUP)
+    eventually(lambda: stack.db.value("SELECT hot_ceiling FROM workers WHERE worker_id = 'w1'") == "0", 10)
+    app = org.new_app(tier="hot")
+    op = org.admin.ended(org.admin.lifecycle("load", app).json["operation_id"])
+    stack.write_conf()
+    stack.worker.signal(signal.SIGHUP)
+    assert op["state"] == "failed" and "hot_ceiling" in op["reason"], op
+    org.admin.unload(app)
 
 
 def test_the_programs_start_before_database_and_bus(stack):
