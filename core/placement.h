@@ -63,8 +63,8 @@ enum claim_result {
 			    freeing helps */
 	CLAIM_QUOTA_HOT, /* quota_hot is over-run: the operation has failed */
 	CLAIM_ALONE,     /* an attempt had no result (its worker died): nothing was written; claim again with
-			  * CLAIM_HOW_ALONE     when nothing else is being built on this worker, so that it can take nobody with
-			  * it */
+			  * CLAIM_HOW_ALONE     when nothing else is being built on this worker, so that it can take nobody
+			  * with     it */
 	CLAIM_POISON,    /* three builds had no result: the operation has failed */
 	CLAIM_LOST,      /* this incarnation was declared dead */
 	CLAIM_FAIL       /* the database: e says why; try again */

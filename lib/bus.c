@@ -304,7 +304,7 @@ static void make_inbox(struct bus *bus)
 
 	secret_random(random, sizeof(random));
 	for (size_t i = 0; i < sizeof(random); i++)
-		p += sprintf(p, "%02x", random[i]);
+		p += snprintf(p, 3, "%02x", random[i]);
 }
 
 bool bus_is_up(const struct bus *bus)
@@ -406,7 +406,7 @@ int bus_msg_status(const struct bus_msg *m)
 	if (natsMsg_GetDataLength(nats_msg(m)) > 0 || natsMsgHeader_Get(nats_msg(m), "Status", &status) != NATS_OK ||
 	    !status)
 		return 0;
-	return atoi(status);
+	return (int)strtol(status, NULL, 10);
 }
 
 void bus_msg_free(struct bus_msg **m)

@@ -40,7 +40,7 @@ void pool_free(struct pool **pool_p)
 
 	if (pool == NULL)
 		return;
-	HASH_ITER(hh, pool->apps, app, next) {
+	HASH_ITER (hh, pool->apps, app, next) {
 		copies_drop(app);
 		while (app->events != NULL) {
 			struct pool_event *event = app->events;
@@ -209,7 +209,7 @@ void pool_app_remove(struct pool *pool, struct pool_app *app)
 	free(app);
 }
 
-static enum class class_of(const struct pool_app *app)
+static enum app_class class_of(const struct pool_app *app)
 {
 	if (app->is_leaving || app->step == STEP_DRAINING || (app->is_lost && app->copies != NULL))
 		return CLASS_DRAINING;
@@ -249,7 +249,7 @@ static int64_t deadline_of(const struct pool *pool, const struct pool_app *app)
 
 void pool_app_settle(struct pool *pool, struct pool_app *app)
 {
-	enum class class = class_of(app);
+	enum app_class class = class_of(app);
 
 	pool->counts[app->class]--;
 	pool->counts[class]++;
@@ -309,8 +309,8 @@ void pool_copy_free(struct pool *pool, struct pool_copy *copy)
 
 /* --- inputs --- */
 
-void pool_load_event(struct pool *pool, const struct id *instance_id, const struct id *org_id, enum tier tier, bool is_demand,
-                     void *event, int64_t now_ms)
+void pool_load_event(struct pool *pool, const struct id *instance_id, const struct id *org_id, enum tier tier,
+		     bool is_demand, void *event, int64_t now_ms)
 {
 	struct id_bin id = id_to_bin(instance_id), org = id_to_bin(org_id);
 	struct pool_app *app = pool_find(pool, &id);
@@ -360,7 +360,7 @@ void pool_look_org(struct pool *pool, const struct id *org_id, int64_t now_ms)
 
 	if (id_is_set(org_id))
 		id = id_to_bin(org_id);
-	HASH_ITER(hh, pool->apps, app, next) {
+	HASH_ITER (hh, pool->apps, app, next) {
 		if (!id_is_set(org_id) || memcmp(&app->org->id, &id, sizeof(id)) == 0)
 			look(pool, app, now_ms);
 	}
@@ -440,7 +440,7 @@ void pool_lose_all(struct pool *pool, int64_t now_ms)
 {
 	struct pool_app *app, *next;
 
-	HASH_ITER(hh, pool->apps, app, next) {
+	HASH_ITER (hh, pool->apps, app, next) {
 		app->is_lost = true;
 		step_lose(pool, app, now_ms);
 	}
@@ -454,7 +454,7 @@ void pool_stop(struct pool *pool, bool has_others, int64_t deadline_ms, int64_t 
 	pool->is_stopping = true;
 	pool->has_others = has_others;
 	pool->stop_deadline_ms = deadline_ms;
-	HASH_ITER(hh, pool->apps, app, next) {
+	HASH_ITER (hh, pool->apps, app, next) {
 		if (app->is_leaving)
 			app->cut_at_ms = earlier(app->cut_at_ms, deadline_ms);
 		step_advance(pool, app, now_ms);
@@ -512,7 +512,7 @@ size_t pool_ids(const struct pool *pool, struct id_bin **ret_ids)
 	struct id_bin *ids = xcalloc(count + 1, sizeof(*ids));
 	struct pool_app *app, *next;
 
-	HASH_ITER(hh, pool->apps, app, next)
+	HASH_ITER (hh, pool->apps, app, next)
 		ids[i++] = app->id;
 	*ret_ids = ids;
 	return count;

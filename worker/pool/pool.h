@@ -30,13 +30,14 @@ struct pool_app;  /* one App; valid while a step of it is in flight or it is hel
 struct pool_copy; /* one copy; valid until its PA_FREE */
 
 struct pool_config {
-	unsigned builds_max;     /* build slots */
+	unsigned builds_max; /* build slots */
 	uint32_t hot_ceiling, demand_ceiling;
-	int64_t ttl_ms;          /* demand Apps whose App and org set none */
-	int64_t drain_ms;        /* unload waits so long for turns in flight */
-	int64_t pin_ms;          /* a copy loaded for a waiting chat is not evicted for so long, or until its first turn is over */
-	int64_t room_retry_ms;   /* a move into a full tier is tried again after: 10 s */
-	int64_t step_retry_ms;   /* a step that failed (database, bus) is tried again after: 1 s */
+	int64_t ttl_ms;   /* demand Apps whose App and org set none */
+	int64_t drain_ms; /* unload waits so long for turns in flight */
+	int64_t pin_ms; /* a copy loaded for a waiting chat is not evicted for so long, or until its first turn is over
+			 */
+	int64_t room_retry_ms; /* a move into a full tier is tried again after: 10 s */
+	int64_t step_retry_ms; /* a step that failed (database, bus) is tried again after: 1 s */
 };
 
 struct pool *pool_new(const struct pool_config *config);
@@ -59,11 +60,11 @@ enum pool_action_kind {
 	PA_GONE,        /* placement_gone                                   → pool_recorded */
 	PA_CEILING,     /* the tier is full here: is there room elsewhere?  → pool_ceiling_answer */
 	/* Without an answer: */
-	PA_CUT,         /* cancel the turns of `copy`: its drain time is over; each still ends with pool_turn_end */
-	PA_FREE,        /* free `runtime`: its last turn is over */
-	PA_EVENT_DONE,  /* ack `event` */
-	PA_EVENT_BACK,  /* nak `event`, delay_ms */
-	PA_REMOVED      /* the App is no longer here and its slot was in use: free `slot` (app is NULL) */
+	PA_CUT,        /* cancel the turns of `copy`: its drain time is over; each still ends with pool_turn_end */
+	PA_FREE,       /* free `runtime`: its last turn is over */
+	PA_EVENT_DONE, /* ack `event` */
+	PA_EVENT_BACK, /* nak `event`, delay_ms */
+	PA_REMOVED     /* the App is no longer here and its slot was in use: free `slot` (app is NULL) */
 };
 
 /* EVICT_SURPLUS: placement_drop_surplus instead of placement_draining; POOL_CHANGED where it is none after all. */
@@ -73,21 +74,21 @@ struct pool_action {
 	enum pool_action_kind kind;
 	struct pool_app *app;
 	struct id instance_id, org_id;
-	unsigned how;              /* PA_CLAIM */
-	bool fallback;             /* PA_BUILD; PA_FAILED: a PA_BUILD of the fallback follows, from the same claim */
-	uint64_t generation;       /* PA_READY, PA_FAILED */
-	enum tier tier;            /* PA_READY, PA_CEILING */
-	const char *hash;          /* PA_READY: hex, valid until the answer */
-	const char *reason;        /* PA_READY, PA_FAILED: valid until the answer */
-	bool keep;                 /* PA_FAILED */
-	int retry_s;               /* PA_FAILED */
-	bool hand_over;            /* PA_DRAINING */
-	enum pool_evict evict;     /* PA_DRAINING: why, for the statistics */
-	struct pool_copy *copy;    /* PA_CUT */
-	void *runtime;             /* PA_FREE */
-	void *slot;                /* PA_REMOVED */
-	void *event;               /* PA_EVENT_DONE, PA_EVENT_BACK */
-	int64_t delay_ms;          /* PA_EVENT_BACK */
+	unsigned how;           /* PA_CLAIM */
+	bool fallback;          /* PA_BUILD; PA_FAILED: a PA_BUILD of the fallback follows, from the same claim */
+	uint64_t generation;    /* PA_READY, PA_FAILED */
+	enum tier tier;         /* PA_READY, PA_CEILING */
+	const char *hash;       /* PA_READY: hex, valid until the answer */
+	const char *reason;     /* PA_READY, PA_FAILED: valid until the answer */
+	bool keep;              /* PA_FAILED */
+	int retry_s;            /* PA_FAILED */
+	bool hand_over;         /* PA_DRAINING */
+	enum pool_evict evict;  /* PA_DRAINING: why, for the statistics */
+	struct pool_copy *copy; /* PA_CUT */
+	void *runtime;          /* PA_FREE */
+	void *slot;             /* PA_REMOVED */
+	void *event;            /* PA_EVENT_DONE, PA_EVENT_BACK */
+	int64_t delay_ms;       /* PA_EVENT_BACK */
 };
 
 /* False when there is nothing to do. */
@@ -95,8 +96,8 @@ bool pool_next_action(struct pool *pool, struct pool_action *ret_action);
 
 /* --- inputs: events --- */
 /* A load event. `event` comes back once, in PA_EVENT_DONE or PA_EVENT_BACK; NULL: none to settle. */
-void pool_load_event(struct pool *pool, const struct id *instance_id, const struct id *org_id, enum tier tier, bool is_demand,
-                     void *event, int64_t now_ms);
+void pool_load_event(struct pool *pool, const struct id *instance_id, const struct id *org_id, enum tier tier,
+		     bool is_demand, void *event, int64_t now_ms);
 /* Something about the App may have changed: look at its row again if it is held here. */
 void pool_look(struct pool *pool, const struct id *instance_id, int64_t now_ms);
 /* The same for every held App of an org; org_id "": all. */
@@ -109,12 +110,19 @@ void pool_tick(struct pool *pool, int64_t now_ms);
 int64_t pool_next_wake(const struct pool *pool);
 
 /* --- inputs: answers --- */
-enum pool_done { POOL_DONE, POOL_CHANGED /* the row is another now */, POOL_LOST /* this incarnation is dead */, POOL_RETRY /* it failed; try later */ };
+enum pool_done {
+	POOL_DONE,
+	POOL_CHANGED /* the row is another now */,
+	POOL_LOST /* this incarnation is dead */,
+	POOL_RETRY /* it failed; try later */
+};
 
 /* row NULL: the read failed. */
 void pool_row_read(struct pool *pool, struct pool_app *app, const struct app_row *row, int64_t now_ms);
-void pool_claimed(struct pool *pool, struct pool_app *app, enum claim_result result, const struct claim *claim, int64_t now_ms);
-/* runtime is the pool's from here on (PA_FREE gives it back). NULL: failed, with the reason; is_given_up: the build was stopped. */
+void pool_claimed(struct pool *pool, struct pool_app *app, enum claim_result result, const struct claim *claim,
+		  int64_t now_ms);
+/* runtime is the pool's from here on (PA_FREE gives it back). NULL: failed, with the reason; is_given_up: the build was
+ * stopped. */
 void pool_built(struct pool *pool, struct pool_app *app, void *runtime, const char *reason, int64_t now_ms);
 void pool_subscribed(struct pool *pool, struct pool_app *app, bool ok, int64_t now_ms);
 void pool_recorded(struct pool *pool, struct pool_app *app, enum pool_done done, int64_t now_ms);
@@ -129,9 +137,11 @@ void pool_turn_end(struct pool *pool, struct pool_copy *copy, int64_t now_ms);
 const struct id_bin *pool_copy_instance(const struct pool_copy *copy);
 
 /* --- the worker as a whole --- */
-/* This incarnation was declared dead: everything drains, nothing is written. Events that come after are served by the next incarnation. */
+/* This incarnation was declared dead: everything drains, nothing is written. Events that come after are served by the
+ * next incarnation. */
 void pool_lose_all(struct pool *pool, int64_t now_ms);
-/* SIGTERM. has_others: hot Apps are handed over and served until pool_handed_over or the deadline; else turns end and it is empty. */
+/* SIGTERM. has_others: hot Apps are handed over and served until pool_handed_over or the deadline; else turns end and
+ * it is empty. */
 void pool_stop(struct pool *pool, bool has_others, int64_t deadline_ms, int64_t now_ms);
 void pool_handed_over(struct pool *pool, const struct id *instance_id, int64_t now_ms);
 bool pool_is_empty(const struct pool *pool);
@@ -139,11 +149,11 @@ bool pool_is_stopping(const struct pool *pool);
 
 /* --- looking (never touches a TTL) --- */
 struct pool_counts {
-	uint32_t hot, demand;      /* ready copies that serve */
+	uint32_t hot, demand; /* ready copies that serve */
 	uint32_t loading, failed, draining;
 	uint32_t turns_in_flight;
-	uint32_t builds;           /* claims and builds that take a slot */
-	uint32_t slots_free;       /* load events that may be asked for */
+	uint32_t builds;     /* claims and builds that take a slot */
+	uint32_t slots_free; /* load events that may be asked for */
 };
 struct pool_counts pool_counts(const struct pool *pool);
 /* Is a step, a copy or a failure of it here? */

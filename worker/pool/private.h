@@ -20,7 +20,7 @@ enum step {
 	STEP_CEILING,
 	STEP_CLAIM,
 	STEP_BUILD,
-	STEP_CHECK,      /* built: the row is read again before it may serve */
+	STEP_CHECK, /* built: the row is read again before it may serve */
 	STEP_SUBSCRIBE,
 	STEP_READY,
 	STEP_FAILED,
@@ -31,7 +31,16 @@ enum step {
 };
 
 /* What an App counts as; one of the pool's counters each. */
-enum class { CLASS_NONE, CLASS_LOADING_HOT, CLASS_LOADING_DEMAND, CLASS_HOT, CLASS_DEMAND, CLASS_FAILED, CLASS_DRAINING, CLASS_COUNT };
+enum app_class {
+	CLASS_NONE,
+	CLASS_LOADING_HOT,
+	CLASS_LOADING_DEMAND,
+	CLASS_HOT,
+	CLASS_DEMAND,
+	CLASS_FAILED,
+	CLASS_DRAINING,
+	CLASS_COUNT
+};
 
 struct pool_org {
 	struct id_bin id;
@@ -63,44 +72,44 @@ struct links {
 struct pool_app {
 	struct id_bin id;
 	struct pool_org *org;
-	void *slot;                /* the engine's */
-	struct pool_copy *cur;     /* the one that gets new turns; NULL: none */
-	struct pool_copy *next;    /* built, not yet checked */
-	struct pool_copy *copies;  /* these two and retired ones that finish their turns */
-	struct pool_event *events; /* settled at rest */
+	void *slot;                    /* the engine's */
+	struct pool_copy *cur;         /* the one that gets new turns; NULL: none */
+	struct pool_copy *next;        /* built, not yet checked */
+	struct pool_copy *copies;      /* these two and retired ones that finish their turns */
+	struct pool_event *events;     /* settled at rest */
 	struct pool_app *evicting_for; /* goes on when our eviction has ended */
-	char *reason;              /* of the failure being recorded */
+	char *reason;                  /* of the failure being recorded */
 	struct timer_node timer;
 	struct links idle, org_idle; /* while is_idle_listed */
 	struct pool_app *queue_next; /* slot_queue or alone_queue */
 
 	/* what the row said last */
 	uint64_t row_generation, unload_generation, rebuild_generation;
-	int64_t ttl_ms; /* -1: the pool's */
+	int64_t ttl_ms;   /* -1: the pool's */
 	int64_t drain_ms; /* -1: the pool's */
 	char row_hash[SECRET_HASH_HEX_SIZE];
 	char good_hash[SECRET_HASH_HEX_SIZE]; /* "" where there is no last good version */
 
-	uint64_t generation;       /* that the step in flight writes */
+	uint64_t generation;                                                      /* that the step in flight writes */
 	int64_t last_used_ms, retry_at_ms, cut_at_ms, pin_until_ms, resume_at_ms; /* TIMER_NEVER: not set */
-	uint32_t turns;            /* of all copies */
-	unsigned how;              /* enum claim_how of the claim under way */
+	uint32_t turns;                                                           /* of all copies */
+	unsigned how; /* enum claim_how of the claim under way */
 	int retry_s;
 	uint8_t step, class, tier, load_tier, evict;
 	bool is_dirty;
-	bool is_new;               /* no row was read yet */
+	bool is_new; /* no row was read yet */
 	bool is_subscribed;
-	bool is_bringing_up;       /* no copy yet: claim to ready */
+	bool is_bringing_up; /* no copy yet: claim to ready */
 	bool has_slot, is_alone;
-	bool is_leaving;           /* its placement is draining; ends with its turns */
-	bool is_handing_over;      /* leaving, but serves until another worker does */
+	bool is_leaving;      /* its placement is draining; ends with its turns */
+	bool is_handing_over; /* leaving, but serves until another worker does */
 	bool is_failed;
-	bool is_failure_kept;      /* PA_FAILED with keep */
-	bool try_fallback;         /* after the failure is recorded */
+	bool is_failure_kept; /* PA_FAILED with keep */
+	bool try_fallback;    /* after the failure is recorded */
 	bool is_pinned, wants_pin;
-	bool is_version_new;       /* the copy being recorded is freshly built */
-	bool has_placement;        /* a row in our name, of any state */
-	bool is_lost;              /* belongs to a dead incarnation: write nothing */
+	bool is_version_new; /* the copy being recorded is freshly built */
+	bool has_placement;  /* a row in our name, of any state */
+	bool is_lost;        /* belongs to a dead incarnation: write nothing */
 	bool is_idle_listed, is_queued;
 	UT_hash_handle hh;
 };
@@ -112,8 +121,8 @@ struct app_queue {
 
 struct pool {
 	struct pool_config config;
-	struct pool_app *apps;   /* uthash by id */
-	struct pool_org *orgs;   /* uthash by id */
+	struct pool_app *apps; /* uthash by id */
+	struct pool_org *orgs; /* uthash by id */
 	struct timers timers;
 	uint32_t counts[CLASS_COUNT];
 	uint32_t turns;
@@ -121,7 +130,7 @@ struct pool {
 	bool is_alone_running;
 	struct app_queue slot_queue, alone_queue;
 	struct pool_app *idle_first, *idle_last; /* as in pool_org, of all orgs */
-	struct pool_action *actions; /* a ring */
+	struct pool_action *actions;             /* a ring */
 	size_t action_first, action_count, action_cap;
 	bool is_stopping, has_others;
 	int64_t stop_deadline_ms;

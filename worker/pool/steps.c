@@ -375,7 +375,8 @@ static void adopt(struct pool *pool, struct pool_app *app, const struct app_row 
 		if (victim == NULL) {
 			app->generation = row->generation;
 			app->retry_at_ms = now_ms + pool->config.room_retry_ms;
-			begin_failed(pool, app, row->tier == TIER_HOT ? "hot_ceiling" : "demand_ceiling", true, MOVE_RETRY_S);
+			begin_failed(pool, app, row->tier == TIER_HOT ? "hot_ceiling" : "demand_ceiling", true,
+				     MOVE_RETRY_S);
 			return;
 		}
 		evict(pool, victim, EVICT_ROOM);
@@ -561,7 +562,8 @@ static void claimed_quota(struct pool *pool, struct pool_app *app)
 	evict(pool, victim, EVICT_QUOTA);
 }
 
-void pool_claimed(struct pool *pool, struct pool_app *app, enum claim_result result, const struct claim *claim, int64_t now_ms)
+void pool_claimed(struct pool *pool, struct pool_app *app, enum claim_result result, const struct claim *claim,
+		  int64_t now_ms)
 {
 	if (app->is_lost || result == CLAIM_LOST) {
 		app->is_lost = true;
