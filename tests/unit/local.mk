@@ -207,3 +207,16 @@ UNIT_TESTS += %D%/test_waits
 %C%_test_waits_SOURCES = %D%/test_waits.c $(UNIT_HARNESS)
 %C%_test_waits_CFLAGS = $(UNIT_CFLAGS)
 %C%_test_waits_LDADD = $(APP_LIBS)
+
+# The pool's own tests share a driver: a pool, a fake of the rows, and every answer in the test's hand.
+POOL_DRIVER = %D%/pool_check.c %D%/pool_check.h %D%/pool_driver.c %D%/pool_driver.h %D%/pool_fake.c %D%/pool_fake.h
+
+UNIT_TESTS += %D%/test_pool
+%C%_test_pool_SOURCES = %D%/test_pool.c $(POOL_DRIVER) $(UNIT_HARNESS)
+%C%_test_pool_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_pool_LDADD = worker/libpool.a $(CORE_LIBS)
+
+UNIT_TESTS += %D%/test_pool_sim
+%C%_test_pool_sim_SOURCES = %D%/test_pool_sim.c $(POOL_DRIVER) $(UNIT_HARNESS)
+%C%_test_pool_sim_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_pool_sim_LDADD = worker/libpool.a $(CORE_LIBS)

@@ -30,7 +30,7 @@ static bool is_class_right(const struct pool_app *app)
 {
 	enum tier tier = app->step == STEP_READY ? app->load_tier : app->tier;
 
-	switch ((enum class)app->class) {
+	switch ((enum app_class)app->class) {
 	case CLASS_HOT:
 	case CLASS_DEMAND:
 		return app->cur != NULL && !app->is_leaving && (app->class == CLASS_HOT) == (tier == TIER_HOT);
@@ -121,8 +121,9 @@ static void check_slots(const struct pool *pool, uint32_t used, uint32_t alone)
 	EXPECT(used == pool->slots_used);
 	EXPECT(used <= pool->config.builds_max);
 	EXPECT(alone == (pool->is_alone_running ? 1u : 0u));
-	EXPECT(alone == 0 || used == 1); /* a suspect takes nobody with it */
-	EXPECT(waiting + waiting_alone == 0 || used > 0); /* nobody waits for an empty slot */
+	EXPECT(alone == 0 || used == 1);        /* a suspect takes nobody with it */
+	EXPECT(waiting_alone == 0 || used > 0); /* nobody waits for a slot that is free */
+	EXPECT(waiting == 0 || waiting_alone > 0 || alone > 0 || used == pool->config.builds_max);
 	EXPECT(counts.builds == used);
 	EXPECT(counts.slots_free <= pool->config.builds_max - used);
 }

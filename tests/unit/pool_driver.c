@@ -333,6 +333,14 @@ void driver_look(struct driver *d, unsigned app)
 	run(d);
 }
 
+void driver_look_org(struct driver *d, unsigned org)
+{
+	struct id id = org < FAKE_ORGS ? fake_org_id(org) : (struct id){""};
+
+	pool_look_org(d->pool, &id, d->now_ms);
+	run(d);
+}
+
 void driver_compare_row(struct driver *d, const struct app_row *row)
 {
 	pool_compare(d->pool, row, d->now_ms);
@@ -386,8 +394,9 @@ unsigned driver_turn(struct driver *d, unsigned app)
 
 void driver_turn_end(struct driver *d, unsigned turn)
 {
+	if (!EXPECT(turn < DRIVER_TURNS_MAX)) /* it was refused */
+		return;
 	struct pool_copy *copy = d->turns[turn].copy;
-
 	if (copy == NULL)
 		return;
 	d->turns[turn].copy = NULL;

@@ -2,8 +2,9 @@
 /*
  * Drives a pool in tests: performs its actions against the fake of pool_fake.h
  * with a clock of its own. Each step is done in two halves, as in life: its effect on the rows, and its
- * answer. A test may hold back a kind of action of an App (driver_hold), let only its effect happen (driver_perform), let
- * it fail (driver_fail), and change rows in between. After every input the pool's books are recomputed (pool_check.h).
+ * answer. A test may hold back a kind of action of an App (driver_hold), let only its effect happen (driver_perform),
+ * let it fail (driver_fail), and change rows in between. After every input the pool's books are recomputed
+ * (pool_check.h).
  *
  * driver_close ends everything and checks that each runtime was freed once and each event settled once.
  */
@@ -49,15 +50,15 @@ struct driver_step {
 struct driver_app {
 	struct driver_step step;
 	struct app_row claimed_row;
-	unsigned held;                      /* bits: 1 << kind */
-	unsigned fails[DRIVER_KINDS];       /* so many more of the kind fail */
-	unsigned seen[DRIVER_KINDS];        /* actions so far */
+	unsigned held;                /* bits: 1 << kind */
+	unsigned fails[DRIVER_KINDS]; /* so many more of the kind fail */
+	unsigned seen[DRIVER_KINDS];  /* actions so far */
 	unsigned evicted[EVICT_SURPLUS + 1];
-	unsigned last_how;                  /* of PA_CLAIM */
-	bool last_hand_over;                /* of PA_DRAINING */
-	bool is_retried;                    /* the last step was answered "try later" */
+	unsigned last_how;   /* of PA_CLAIM */
+	bool last_hand_over; /* of PA_DRAINING */
+	bool is_retried;     /* the last step was answered "try later" */
 	bool is_subscribed;
-	bool has_left;                      /* it was unsubscribed, and not subscribed again since */
+	bool has_left; /* it was unsubscribed, and not subscribed again since */
 };
 
 struct driver_turn {
@@ -94,6 +95,8 @@ unsigned driver_add(struct driver *d, unsigned org, enum tier tier);
 /* --- what comes in --- */
 void driver_event(struct driver *d, unsigned app, bool is_demand);
 void driver_look(struct driver *d, unsigned app);
+/* Every App of the org, or, FAKE_ORGS, of all. */
+void driver_look_org(struct driver *d, unsigned org);
 /* What reconcile does for one App. */
 void driver_compare(struct driver *d, unsigned app);
 void driver_compare_row(struct driver *d, const struct app_row *row);

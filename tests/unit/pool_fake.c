@@ -27,6 +27,11 @@ void fake_init(struct fake *f)
 		f->quota_demand[i] = FAKE_APPS_MAX;
 }
 
+struct id fake_org_id(unsigned org)
+{
+	return number_id(2, org);
+}
+
 unsigned fake_add(struct fake *f, unsigned org, enum tier tier)
 {
 	struct fake_app *a = &f->apps[f->count];
@@ -36,7 +41,7 @@ unsigned fake_add(struct fake *f, unsigned org, enum tier tier)
 			{
 				.is_found = true,
 				.instance_id = number_id(1, f->count),
-				.org_id = number_id(2, org),
+				.org_id = fake_org_id(org),
 				.is_active = true,
 				.tier = tier,
 				.generation = 1,
@@ -53,6 +58,8 @@ unsigned fake_add(struct fake *f, unsigned org, enum tier tier)
 
 static void raise_generation(struct fake_app *a)
 {
+	if (a->row.generation < a->last_generation)
+		a->row.generation = a->last_generation;
 	a->row.generation++;
 	a->row.drain_s = -1;
 	a->failures = a->dead_attempts = 0;
@@ -75,7 +82,8 @@ static void ask_for_copy(struct fake_app *a)
 /* A change of a copy: an operation where there is one, or should be. */
 static void ask_where_held(struct fake_app *a)
 {
-	if (a->row.is_active && ((a->has_place && a->place != PLACE_FAILED) || a->load_op != 0 || fake_is_wanted_hot(a)))
+	if (a->row.is_active &&
+	    ((a->has_place && a->place != PLACE_FAILED) || a->load_op != 0 || fake_is_wanted_hot(a)))
 		ask_for_copy(a);
 }
 
@@ -149,6 +157,8 @@ void fake_suspend(struct fake_app *a, bool is_suspended)
 
 void fake_restore(struct fake_app *a, uint64_t generation)
 {
+	if (a->last_generation < a->row.generation)
+		a->last_generation = a->row.generation;
 	a->row.generation = generation;
 	if (a->row.unload_generation > generation)
 		a->row.unload_generation = generation;
@@ -320,7 +330,8 @@ static enum pool_done write_failed(struct fake_app *a, const struct pool_action 
 
 static void hand_over(const struct fake *f, struct fake_app *a, int64_t now_ms)
 {
-	if (!f->has_others || !fake_is_wanted_hot(a) || a->load_op != 0 || a->next_attempt_ms > now_ms || a->is_elsewhere)
+	if (!f->has_others || !fake_is_wanted_hot(a) || a->load_op != 0 || a->next_attempt_ms > now_ms ||
+	    a->is_elsewhere)
 		return;
 	a->load_op = a->row.generation;
 	a->recoveries++;

@@ -18,7 +18,8 @@
 #define FAKE_BAD 'x' /* a version whose letter it is cannot be built */
 
 struct fake_app {
-	struct app_row row; /* has_load_wanted and retry_in_ms are made when it is read */
+	struct app_row row;       /* has_load_wanted and retry_in_ms are made when it is read */
+	uint64_t last_generation; /* before a backup was restored: no number is used twice */
 	int64_t next_attempt_ms;
 	unsigned failures, dead_attempts;
 	uint64_t load_op, unload_op; /* generation of the open one; 0: none */
@@ -48,6 +49,7 @@ struct fake {
 void fake_init(struct fake *f);
 /* A new App at generation 1, unloaded, version 'a'. Returns its number. */
 unsigned fake_add(struct fake *f, unsigned org, enum tier tier);
+struct id fake_org_id(unsigned org);
 
 /* Requests. Each raises the generation, but for the demand load. */
 void fake_load(struct fake_app *a);

@@ -299,6 +299,8 @@ static void one_step(struct sim *s)
 	note_steps(s, before);
 	if (what < 100)
 		request(s);
+	else if (what < 103)
+		driver_look_org(&s->d, below(s, FAKE_ORGS + 1));
 	else if (what < 250)
 		deliver_one(s);
 	else if (what < 600)

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the pool holds: Apps by id, their copies and turns, the organizations
- * with their idle lists, counters, timers, and the queue of actions. What
+ * with their idle heaps, counters, timers, and the queue of actions. What
  * happens to one App, step by step, is steps.c.
  *
- * Invariants: an App counts in exactly one class; it is in the idle lists exactly while it may be evicted; its timer
- * stands at its earliest deadline; it is removed only at rest with nothing held.
+ * Invariants: an App counts in exactly one class; it is in the idle heaps exactly while it may be evicted; its timer
+ * stands at its earliest deadline; it is removed only at rest with nothing held; a copy that is neither the one that
+ * serves nor the next one has turns.
  */
 #include "worker/pool/pool.h"
 
@@ -51,6 +52,7 @@ void pool_free(struct pool **pool_p)
 		pool_app_remove(pool, app);
 	}
 	timers_clear(&pool->timers);
+	timers_clear(&pool->idle);
 	free(pool->actions);
 	free(pool);
 	*pool_p = NULL;
@@ -82,7 +84,7 @@ struct pool_action *pool_emit(struct pool *pool, enum pool_action_kind kind, str
 	if (pool->action_count == pool->action_cap)
 		grow_ring(pool);
 	struct pool_action *a = &pool->actions[(pool->action_first + pool->action_count++) % pool->action_cap];
-	*a = (struct pool_action){.kind = kind, .app = app};
+	*a = (struct pool_action){.kind = kind, .app = kind < PA_CUT ? app : NULL};
 	if (app != NULL) {
 		a->instance_id = id_from_bin(&app->id);
 		a->org_id = id_from_bin(&app->org->id);
@@ -168,26 +170,12 @@ struct pool_app *pool_app_new(struct pool *pool, const struct id_bin *id, const 
 	return app;
 }
 
-static void idle_remove(struct pool *pool, struct pool_app *app)
+static void set_idle(struct pool *pool, struct pool_app *app, bool is_evictable)
 {
-	*(app->idle.prev ? &app->idle.prev->idle.next : &pool->idle_first) = app->idle.next;
-	*(app->idle.next ? &app->idle.next->idle.prev : &pool->idle_last) = app->idle.prev;
-	*(app->org_idle.prev ? &app->org_idle.prev->org_idle.next : &app->org->idle_first) = app->org_idle.next;
-	*(app->org_idle.next ? &app->org_idle.next->org_idle.prev : &app->org->idle_last) = app->org_idle.prev;
-	app->idle = app->org_idle = (struct links){0};
-	app->is_idle_listed = false;
-}
+	int64_t at_ms = is_evictable ? app->last_used_ms : TIMER_NEVER;
 
-/* At the end: it was used last. */
-static void idle_append(struct pool *pool, struct pool_app *app)
-{
-	app->idle.prev = pool->idle_last;
-	*(pool->idle_last ? &pool->idle_last->idle.next : &pool->idle_first) = app;
-	pool->idle_last = app;
-	app->org_idle.prev = app->org->idle_last;
-	*(app->org->idle_last ? &app->org->idle_last->org_idle.next : &app->org->idle_first) = app;
-	app->org->idle_last = app;
-	app->is_idle_listed = true;
+	timers_set(&pool->idle, &app->idle, at_ms);
+	timers_set(&app->org->idle, &app->org_idle, at_ms);
 }
 
 void pool_app_remove(struct pool *pool, struct pool_app *app)
@@ -196,34 +184,39 @@ void pool_app_remove(struct pool *pool, struct pool_app *app)
 
 	if (app->slot != NULL)
 		pool_emit(pool, PA_REMOVED, NULL)->slot = app->slot;
-	if (app->is_idle_listed)
-		idle_remove(pool, app);
+	set_idle(pool, app, false);
 	timers_set(&pool->timers, &app->timer, TIMER_NEVER);
 	pool->counts[app->class]--;
 	HASH_DELETE(hh, pool->apps, app);
 	if (--org->app_count == 0) {
 		HASH_DELETE(hh, pool->orgs, org);
+		timers_clear(&org->idle);
 		free(org);
 	}
 	free(app->reason);
 	free(app);
 }
 
+/* A move counts where it goes to from the moment its room was found. */
 static enum app_class class_of(const struct pool_app *app)
 {
-	if (app->is_leaving || app->step == STEP_DRAINING || (app->is_lost && app->copies != NULL))
+	enum tier tier = app->step == STEP_READY ? app->load_tier : app->tier;
+
+	bool is_going = app->is_leaving || (app->step == STEP_DRAINING && app->evict != EVICT_SURPLUS);
+
+	if (is_going || (app->is_lost && app->copies != NULL))
 		return CLASS_DRAINING;
 	if (app->cur != NULL)
-		return app->tier == TIER_HOT ? CLASS_HOT : CLASS_DEMAND;
+		return tier == TIER_HOT ? CLASS_HOT : CLASS_DEMAND;
 	if (app->is_bringing_up)
 		return app->load_tier == TIER_HOT ? CLASS_LOADING_HOT : CLASS_LOADING_DEMAND;
 	return app->is_failed ? CLASS_FAILED : CLASS_NONE;
 }
 
-static bool is_evictable(const struct pool_app *app)
+/* One that the row wants hot, but for which the hot tier has no room yet, is none. */
+bool pool_app_is_idle(const struct pool_app *app)
 {
-	return app->class == CLASS_DEMAND && app->step == STEP_NONE && app->turns == 0 && !app->is_pinned &&
-	       !app->is_dirty && !app->is_lost;
+	return app->class == CLASS_DEMAND && app->row_tier == TIER_DEMAND && app->turns == 0 && !app->is_pinned;
 }
 
 static int64_t earlier(int64_t a, int64_t b)
@@ -235,14 +228,14 @@ static int64_t deadline_of(const struct pool *pool, const struct pool_app *app)
 {
 	int64_t at_ms = app->resume_at_ms;
 
-	if (app->is_leaving || app->is_lost)
+	if (app->is_leaving || app->is_lost || pool->is_stopping)
 		at_ms = earlier(at_ms, app->cut_at_ms);
 	if (app->step != STEP_NONE)
 		return at_ms;
 	at_ms = earlier(at_ms, app->retry_at_ms);
 	if (app->is_pinned)
 		at_ms = earlier(at_ms, app->pin_until_ms);
-	if (app->is_failed || (app->class == CLASS_DEMAND && app->turns == 0 && !app->is_pinned))
+	if ((app->class == CLASS_FAILED && app->turns == 0) || pool_app_is_idle(app))
 		at_ms = earlier(at_ms, app->last_used_ms + pool_app_ttl_ms(pool, app));
 	return at_ms;
 }
@@ -254,12 +247,7 @@ void pool_app_settle(struct pool *pool, struct pool_app *app)
 	pool->counts[app->class]--;
 	pool->counts[class]++;
 	app->class = class;
-	if (is_evictable(app) != app->is_idle_listed) {
-		if (app->is_idle_listed)
-			idle_remove(pool, app);
-		else
-			idle_append(pool, app);
-	}
+	set_idle(pool, app, app->step == STEP_NONE && !app->is_dirty && pool_app_is_idle(app));
 	timers_set(&pool->timers, &app->timer, deadline_of(pool, app));
 }
 
@@ -278,9 +266,13 @@ bool pool_has_room(const struct pool *pool, enum tier tier)
 /* The least recently used idle demand App, of this org first. */
 struct pool_app *pool_victim(struct pool *pool, const struct pool_org *org, bool only_org)
 {
-	if (org->idle_first != NULL || only_org)
-		return org->idle_first;
-	return pool->idle_first;
+	const struct timer_node *of_org = timers_first(&org->idle), *of_all = timers_first(&pool->idle);
+
+	if (of_org != NULL)
+		return (struct pool_app *)((char *)of_org - offsetof(struct pool_app, org_idle));
+	if (of_all == NULL || only_org)
+		return NULL;
+	return (struct pool_app *)((char *)of_all - offsetof(struct pool_app, idle));
 }
 
 /* --- copies --- */
@@ -332,7 +324,7 @@ void pool_load_event(struct pool *pool, const struct id *instance_id, const stru
 	}
 	app->wants_pin |= is_demand;
 	if (is_fresh) {
-		step_bring_up(pool, app, 0, tier, now_ms);
+		step_bring_up(pool, app, 0, tier);
 	} else {
 		app->is_dirty = true;
 		step_advance(pool, app, now_ms);
@@ -370,7 +362,7 @@ void pool_compare(struct pool *pool, const struct app_row *row, int64_t now_ms)
 {
 	struct pool_app *app = find_text(pool, &row->instance_id);
 
-	if (app == NULL || app->step != STEP_NONE)
+	if (app == NULL || app->step != STEP_NONE || app->is_lost)
 		return;
 	bool is_same = app->cur != NULL && !app->is_leaving && row->is_found && row->is_active &&
 		       app->cur->generation == row->generation && app->tier == row->tier &&
@@ -404,9 +396,10 @@ struct pool_copy *pool_turn_begin(struct pool *pool, const struct id *instance_i
 {
 	struct pool_app *app = find_text(pool, instance_id);
 
-	if (app == NULL || app->cur == NULL || app->is_lost)
+	if (app == NULL || app->cur == NULL || app->is_lost || (app->is_leaving && !app->is_subscribed))
 		return NULL;
 	app->cur->turns++;
+	app->cur->is_cut = false;
 	app->turns++;
 	pool->turns++;
 	app->last_used_ms = now_ms;
@@ -423,7 +416,8 @@ void pool_turn_end(struct pool *pool, struct pool_copy *copy, int64_t now_ms)
 	app->turns--;
 	pool->turns--;
 	app->last_used_ms = now_ms;
-	app->is_pinned = app->wants_pin = false;
+	if (copy == app->cur)
+		app->is_pinned = false;
 	if (copy->turns == 0 && copy != app->cur && copy != app->next)
 		pool_copy_free(pool, copy);
 	step_advance(pool, app, now_ms);
@@ -440,11 +434,11 @@ void pool_lose_all(struct pool *pool, int64_t now_ms)
 {
 	struct pool_app *app, *next;
 
-	HASH_ITER (hh, pool->apps, app, next) {
+	for (app = pool->apps; app != NULL; app = app->hh.next)
 		app->is_lost = true;
+	step_end_waits(pool);
+	HASH_ITER (hh, pool->apps, app, next)
 		step_lose(pool, app, now_ms);
-	}
-	step_grant_slots(pool);
 }
 
 void pool_stop(struct pool *pool, bool has_others, int64_t deadline_ms, int64_t now_ms)
@@ -454,12 +448,11 @@ void pool_stop(struct pool *pool, bool has_others, int64_t deadline_ms, int64_t 
 	pool->is_stopping = true;
 	pool->has_others = has_others;
 	pool->stop_deadline_ms = deadline_ms;
+	step_end_waits(pool);
 	HASH_ITER (hh, pool->apps, app, next) {
-		if (app->is_leaving)
-			app->cut_at_ms = earlier(app->cut_at_ms, deadline_ms);
+		app->cut_at_ms = app->is_leaving || app->is_lost ? earlier(app->cut_at_ms, deadline_ms) : deadline_ms;
 		step_advance(pool, app, now_ms);
 	}
-	step_grant_slots(pool);
 }
 
 void pool_handed_over(struct pool *pool, const struct id *instance_id, int64_t now_ms)

@@ -59,7 +59,7 @@ enum pool_action_kind {
 	PA_UNSUBSCRIBE, /* drain the subscription                           → pool_unsubscribed */
 	PA_GONE,        /* placement_gone                                   → pool_recorded */
 	PA_CEILING,     /* the tier is full here: is there room elsewhere?  → pool_ceiling_answer */
-	/* Without an answer: */
+	/* Without an answer; app is NULL, since it may be gone by the time this is done: */
 	PA_CUT,        /* cancel the turns of `copy`: its drain time is over; each still ends with pool_turn_end */
 	PA_FREE,       /* free `runtime`: its last turn is over */
 	PA_EVENT_DONE, /* ack `event` */
@@ -121,8 +121,7 @@ enum pool_done {
 void pool_row_read(struct pool *pool, struct pool_app *app, const struct app_row *row, int64_t now_ms);
 void pool_claimed(struct pool *pool, struct pool_app *app, enum claim_result result, const struct claim *claim,
 		  int64_t now_ms);
-/* runtime is the pool's from here on (PA_FREE gives it back). NULL: failed, with the reason; is_given_up: the build was
- * stopped. */
+/* runtime is the pool's from here on (PA_FREE gives it back). NULL: failed, and reason says why. */
 void pool_built(struct pool *pool, struct pool_app *app, void *runtime, const char *reason, int64_t now_ms);
 void pool_subscribed(struct pool *pool, struct pool_app *app, bool ok, int64_t now_ms);
 void pool_recorded(struct pool *pool, struct pool_app *app, enum pool_done done, int64_t now_ms);

@@ -19,6 +19,7 @@ enum step {
 	STEP_WAIT_ROOM,  /* until `evicting_for` of a victim comes back */
 	STEP_CEILING,
 	STEP_CLAIM,
+	STEP_UNDO, /* the claim failed, or its answer was lost: a build that is ours is given back */
 	STEP_BUILD,
 	STEP_CHECK, /* built: the row is read again before it may serve */
 	STEP_SUBSCRIBE,
@@ -45,7 +46,7 @@ enum app_class {
 struct pool_org {
 	struct id_bin id;
 	uint32_t app_count;
-	struct pool_app *idle_first, *idle_last; /* evictable demand Apps, least recently used first */
+	struct timers idle; /* evictable demand Apps by their last use */
 	UT_hash_handle hh;
 };
 
@@ -65,10 +66,6 @@ struct pool_event {
 	struct pool_event *next;
 };
 
-struct links {
-	struct pool_app *prev, *next;
-};
-
 struct pool_app {
 	struct id_bin id;
 	struct pool_org *org;
@@ -77,16 +74,18 @@ struct pool_app {
 	struct pool_copy *next;        /* built, not yet checked */
 	struct pool_copy *copies;      /* these two and retired ones that finish their turns */
 	struct pool_event *events;     /* settled at rest */
-	struct pool_app *evicting_for; /* goes on when our eviction has ended */
+	struct pool_app *evicting_for; /* goes on when our eviction has ended … */
+	struct pool_app *waits_for;    /* … and the other end of it */
 	char *reason;                  /* of the failure being recorded */
 	struct timer_node timer;
-	struct links idle, org_idle; /* while is_idle_listed */
-	struct pool_app *queue_next; /* slot_queue or alone_queue */
+	struct timer_node idle, org_idle; /* at its last use, while it is evictable */
+	struct pool_app *queue_next;      /* slot_queue or alone_queue */
 
 	/* what the row said last */
-	uint64_t row_generation, unload_generation, rebuild_generation;
+	uint64_t row_generation;
 	int64_t ttl_ms;   /* -1: the pool's */
 	int64_t drain_ms; /* -1: the pool's */
+	uint8_t row_tier;
 	char row_hash[SECRET_HASH_HEX_SIZE];
 	char good_hash[SECRET_HASH_HEX_SIZE]; /* "" where there is no last good version */
 
@@ -97,20 +96,20 @@ struct pool_app {
 	int retry_s;
 	uint8_t step, class, tier, load_tier, evict;
 	bool is_dirty;
-	bool is_new; /* no row was read yet */
-	bool is_subscribed;
+	bool is_new;         /* no row was read yet */
+	bool is_subscribed;  /* asked to be: only PA_UNSUBSCRIBE ends it, not a failed answer */
 	bool is_bringing_up; /* no copy yet: claim to ready */
 	bool has_slot, is_alone;
 	bool is_leaving;      /* its placement is draining; ends with its turns */
 	bool is_handing_over; /* leaving, but serves until another worker does */
+	bool is_cut;          /* the turns of what leaves were told to end */
 	bool is_failed;
 	bool is_failure_kept; /* PA_FAILED with keep */
 	bool try_fallback;    /* after the failure is recorded */
 	bool is_pinned, wants_pin;
 	bool is_version_new; /* the copy being recorded is freshly built */
 	bool has_placement;  /* a row in our name, of any state */
-	bool is_lost;        /* belongs to a dead incarnation: write nothing */
-	bool is_idle_listed, is_queued;
+	bool is_lost;        /* belongs to a dead incarnation, or a stop's deadline has passed: write nothing */
 	UT_hash_handle hh;
 };
 
@@ -129,8 +128,8 @@ struct pool {
 	uint32_t slots_used;
 	bool is_alone_running;
 	struct app_queue slot_queue, alone_queue;
-	struct pool_app *idle_first, *idle_last; /* as in pool_org, of all orgs */
-	struct pool_action *actions;             /* a ring */
+	struct timers idle;          /* as in pool_org, of all orgs */
+	struct pool_action *actions; /* a ring */
 	size_t action_first, action_count, action_cap;
 	bool is_stopping, has_others;
 	int64_t stop_deadline_ms;
@@ -147,17 +146,22 @@ void pool_events_done(struct pool *pool, struct pool_app *app);
 void pool_events_back(struct pool *pool, struct pool_app *app, int64_t delay_ms);
 bool pool_has_room(const struct pool *pool, enum tier tier);
 struct pool_app *pool_victim(struct pool *pool, const struct pool_org *org, bool only_org);
+/* Nothing uses it and nothing speaks against its eviction but a step in flight. */
+bool pool_app_is_idle(const struct pool_app *app);
 int64_t pool_app_ttl_ms(const struct pool *pool, const struct pool_app *app);
-/* After every input that touched it: its class, its place in the idle lists, its timer. */
+/* After every input that touched it: its class, its place in the idle heaps, its timer. */
 void pool_app_settle(struct pool *pool, struct pool_app *app);
 
 /* steps.c */
 /* Goes on where nothing is in flight: leave, read, or rest. May remove the App. */
 void step_advance(struct pool *pool, struct pool_app *app, int64_t now_ms);
-void step_bring_up(struct pool *pool, struct pool_app *app, unsigned how, enum tier tier, int64_t now_ms);
+void step_bring_up(struct pool *pool, struct pool_app *app, unsigned how, enum tier tier);
 void step_due(struct pool *pool, struct pool_app *app, int64_t now_ms);
 void step_lose(struct pool *pool, struct pool_app *app, int64_t now_ms);
-void step_drop_surplus(struct pool *pool, struct pool_app *app);
 void step_grant_slots(struct pool *pool);
+/* Nobody waits for a slot or for room any more; each App is dealt with next. */
+void step_end_waits(struct pool *pool);
+/* More copies are ready than wanted: if the database agrees that ours is the one too many, it leaves. */
+void step_drop_surplus(struct pool *pool, struct pool_app *app);
 
 #endif

@@ -18,7 +18,6 @@
 #include "lib/xalloc.h"
 #include "worker/pool/private.h"
 
-#define MOVE_RETRY_S 10
 #define DEMAND_RETRY_S 1
 #define REASON_FALLBACK "running_previous_version"
 
@@ -49,7 +48,9 @@ static void emit_draining(struct pool *pool, struct pool_app *app)
 {
 	struct pool_action *a = pool_emit(pool, PA_DRAINING, app);
 
-	a->hand_over = pool->is_stopping && app->tier == TIER_HOT;
+	app->is_handing_over =
+		pool->is_stopping && pool->has_others && app->tier == TIER_HOT && app->evict == EVICT_NONE;
+	a->hand_over = app->is_handing_over;
 	a->evict = app->evict;
 }
 
@@ -70,6 +71,7 @@ static void emit_step(struct pool *pool, struct pool_app *app)
 		pool_emit(pool, PA_BUILD, app)->fallback = app->try_fallback;
 		break;
 	case STEP_SUBSCRIBE:
+		app->is_subscribed = true;
 		pool_emit(pool, PA_SUBSCRIBE, app);
 		break;
 	case STEP_READY:
@@ -79,6 +81,7 @@ static void emit_step(struct pool *pool, struct pool_app *app)
 		emit_failed(pool, app);
 		break;
 	case STEP_GIVE_BACK:
+	case STEP_UNDO:
 		pool_emit(pool, PA_GIVE_BACK, app);
 		break;
 	case STEP_DRAINING:
@@ -106,10 +109,22 @@ static void begin(struct pool *pool, struct pool_app *app, enum step step)
 	pool_app_settle(pool, app);
 }
 
+/* Where a stop may take no longer, what could not be written stays unwritten: the lease's end tells the others. */
 static void retry_later(struct pool *pool, struct pool_app *app, int64_t now_ms)
 {
+	if (pool->is_stopping && now_ms >= pool->stop_deadline_ms) {
+		app->is_lost = true;
+		app->step = STEP_NONE;
+		step_lose(pool, app, now_ms);
+		return;
+	}
 	app->resume_at_ms = now_ms + pool->config.step_retry_ms;
 	pool_app_settle(pool, app);
+}
+
+static int room_retry_s(const struct pool *pool)
+{
+	return pool->config.room_retry_ms > 1000 ? (int)(pool->config.room_retry_ms / 1000) : 1;
 }
 
 static void begin_failed(struct pool *pool, struct pool_app *app, const char *reason, bool keep, int retry_s)
@@ -145,12 +160,18 @@ static struct pool_app *dequeue(struct app_queue *q)
 	return app;
 }
 
-static void give_up_waiting(struct pool *pool, struct pool_app *app)
+void step_end_waits(struct pool *pool)
 {
-	app->step = STEP_NONE;
-	app->is_bringing_up = false;
-	pool_events_back(pool, app, pool->config.step_retry_ms);
-	step_advance(pool, app, 0);
+	pool->slot_queue = pool->alone_queue = (struct app_queue){0};
+	for (struct pool_app *app = pool->apps; app != NULL; app = app->hh.next) {
+		if (app->step != STEP_WAIT_SLOT && app->step != STEP_WAIT_ALONE && app->step != STEP_WAIT_ROOM)
+			continue;
+		if (app->waits_for != NULL)
+			app->waits_for->evicting_for = NULL;
+		app->waits_for = NULL;
+		app->step = STEP_NONE;
+		app->is_bringing_up = false;
+	}
 }
 
 /* Whoever waits for a slot gets it, in order. A suspect (an earlier build of it killed its worker) builds alone. */
@@ -161,13 +182,7 @@ void step_grant_slots(struct pool *pool)
 		struct app_queue *q = is_alone ? &pool->alone_queue : &pool->slot_queue;
 		unsigned limit = is_alone ? 1 : pool->config.builds_max;
 
-		if (q->first == NULL)
-			return;
-		if (q->first->is_lost || pool->is_stopping) {
-			give_up_waiting(pool, dequeue(q));
-			continue;
-		}
-		if (pool->slots_used >= limit)
+		if (q->first == NULL || pool->slots_used >= limit)
 			return;
 		struct pool_app *app = dequeue(q);
 		pool->slots_used++;
@@ -192,24 +207,33 @@ static void release_slot(struct pool *pool, struct pool_app *app)
 
 /* --- leaving --- */
 
+static void cut(struct pool *pool, struct pool_app *app)
+{
+	app->cut_at_ms = TIMER_NEVER;
+	app->is_handing_over = false;
+	app->is_cut = true;
+	for (struct pool_copy *copy = app->copies; copy != NULL; copy = copy->sibling) {
+		if (copy->turns > 0 && !copy->is_cut) {
+			copy->is_cut = true;
+			pool_emit(pool, PA_CUT, app)->copy = copy;
+		}
+	}
+}
+
 /* Our eviction has ended, one way or the other: who waited for the room tries again. */
-static void resume_waiter(struct pool *pool, struct pool_app *app, int64_t now_ms)
+static void resume_waiter(struct pool *pool, struct pool_app *app)
 {
 	struct pool_app *waiter = app->evicting_for;
 
-	app->evicting_for = NULL;
-	if (waiter == NULL || waiter->step != STEP_WAIT_ROOM)
+	if (waiter == NULL)
 		return;
-	waiter->step = STEP_NONE;
-	if (waiter->is_lost || pool->is_stopping)
-		give_up_waiting(pool, waiter);
-	else
-		step_bring_up(pool, waiter, waiter->how, waiter->load_tier, now_ms);
+	app->evicting_for = waiter->waits_for = NULL;
+	step_bring_up(pool, waiter, waiter->how, waiter->load_tier);
 }
 
-static void remove_app(struct pool *pool, struct pool_app *app, int64_t now_ms)
+static void remove_app(struct pool *pool, struct pool_app *app)
 {
-	resume_waiter(pool, app, now_ms);
+	resume_waiter(pool, app);
 	pool_app_remove(pool, app);
 }
 
@@ -242,20 +266,44 @@ static int64_t drain_ms(const struct pool *pool, const struct pool_app *app)
 	return app->drain_ms >= 0 ? app->drain_ms : pool->config.drain_ms;
 }
 
+/* The time by which turns must have ended that run now. */
+static int64_t drain_until(const struct pool *pool, const struct pool_app *app, int64_t now_ms)
+{
+	int64_t until_ms = now_ms + drain_ms(pool, app);
+
+	return pool->is_stopping && pool->stop_deadline_ms < until_ms ? pool->stop_deadline_ms : until_ms;
+}
+
+/* From now on it only ends. */
+static void begin_leaving(struct pool_app *app, int64_t cut_at_ms)
+{
+	app->is_leaving = true;
+	app->is_cut = false;
+	app->cut_at_ms = cut_at_ms;
+}
+
+/* Its turns are over. */
+static void end_leaving(struct pool *pool, struct pool_app *app, int64_t now_ms)
+{
+	free_copies(pool, app);
+	app->is_leaving = app->is_handing_over = false;
+	if (pool->is_stopping && !pool->has_others) {
+		/* The rows stay for the next start, which brings the hot ones back. */
+		pool_events_back(pool, app, pool->config.step_retry_ms);
+		remove_app(pool, app);
+	} else if (app->has_placement) {
+		begin(pool, app, STEP_GONE);
+	} else {
+		step_advance(pool, app, now_ms);
+	}
+}
+
 static void advance_leaving(struct pool *pool, struct pool_app *app, int64_t now_ms)
 {
 	if (app->is_subscribed && !app->is_handing_over) {
 		begin(pool, app, STEP_UNSUBSCRIBE);
 	} else if (!app->is_subscribed && app->turns == 0) {
-		free_copies(pool, app);
-		app->is_leaving = false;
-		if (pool->is_stopping && !pool->has_others) {
-			/* The rows stay for the next start, which brings the hot ones back. */
-			pool_events_back(pool, app, pool->config.step_retry_ms);
-			remove_app(pool, app, now_ms);
-		} else {
-			begin(pool, app, STEP_GONE);
-		}
+		end_leaving(pool, app, now_ms);
 	} else if (app->is_dirty && !pool->is_stopping) {
 		app->is_dirty = false;
 		begin(pool, app, STEP_READ);
@@ -268,27 +316,30 @@ static void advance_leaving(struct pool *pool, struct pool_app *app, int64_t now
 /* SIGTERM reached an App at rest. */
 static void advance_stopping(struct pool *pool, struct pool_app *app, int64_t now_ms)
 {
+	pool_events_back(pool, app, pool->config.step_retry_ms);
 	if (app->cur != NULL && pool->has_others) {
 		leave(pool, app);
 	} else if (app->copies != NULL) {
-		app->is_leaving = true;
-		app->cut_at_ms = pool->stop_deadline_ms;
+		begin_leaving(app, pool->stop_deadline_ms);
 		advance_leaving(pool, app, now_ms);
 	} else {
-		pool_events_back(pool, app, pool->config.step_retry_ms);
-		remove_app(pool, app, now_ms);
+		remove_app(pool, app);
 	}
 }
 
 static void rest(struct pool *pool, struct pool_app *app, int64_t now_ms)
 {
 	pool_events_done(pool, app);
+	app->wants_pin = false;
+	if (app->cur == NULL && app->copies != NULL && !app->is_failed)
+		begin_leaving(app,
+			      drain_until(pool, app, now_ms)); /* turns of a copy that was unloaded are all there is */
 	if (app->copies != NULL || app->is_failed)
 		pool_app_settle(pool, app);
 	else if (app->has_placement)
 		begin(pool, app, STEP_GONE);
 	else
-		remove_app(pool, app, now_ms);
+		remove_app(pool, app);
 }
 
 void step_advance(struct pool *pool, struct pool_app *app, int64_t now_ms)
@@ -332,32 +383,45 @@ void step_lose(struct pool *pool, struct pool_app *app, int64_t now_ms)
 		begin(pool, app, STEP_UNSUBSCRIBE);
 	} else if (app->turns == 0) {
 		free_copies(pool, app);
-		remove_app(pool, app, now_ms);
+		remove_app(pool, app);
 	} else {
-		if (app->cut_at_ms == TIMER_NEVER)
-			app->cut_at_ms = now_ms + drain_ms(pool, app);
+		if (app->cut_at_ms == TIMER_NEVER && !app->is_cut)
+			app->cut_at_ms = drain_until(pool, app, now_ms);
 		pool_app_settle(pool, app);
 	}
 }
 
 /* --- bringing up --- */
 
-void step_bring_up(struct pool *pool, struct pool_app *app, unsigned how, enum tier tier, int64_t now_ms)
+/* Room in the tier, where need be in the place of idle demand Apps. */
+static bool make_room(struct pool *pool, const struct pool_app *app, enum tier tier)
 {
-	(void)now_ms;
+	while (!pool_has_room(pool, tier)) {
+		struct pool_app *victim = tier == TIER_DEMAND ? pool_victim(pool, app->org, false) : NULL;
+
+		if (victim == NULL)
+			return false;
+		evict(pool, victim, EVICT_ROOM);
+	}
+	return true;
+}
+
+void step_bring_up(struct pool *pool, struct pool_app *app, unsigned how, enum tier tier)
+{
 	app->how = how & CLAIM_HOW_REBUILD;
 	if (!(how & CLAIM_HOW_REBUILD)) {
 		app->load_tier = tier;
 		app->is_bringing_up = false;
 		pool_app_settle(pool, app);
-		if (!pool_has_room(pool, tier)) {
-			struct pool_app *victim = tier == TIER_DEMAND ? pool_victim(pool, app->org, false) : NULL;
-			if (victim == NULL) {
-				/* Who fails an operation must know the row's generation. */
-				begin(pool, app, app->is_new ? STEP_READ : STEP_CEILING);
-				return;
-			}
-			evict(pool, victim, EVICT_ROOM);
+		/* No other is evicted for an event that may be late, and who fails an operation must know its
+		 * generation. */
+		if (app->is_new && !pool_has_room(pool, tier)) {
+			begin(pool, app, STEP_READ);
+			return;
+		}
+		if (!make_room(pool, app, tier)) {
+			begin(pool, app, STEP_CEILING);
+			return;
 		}
 		app->is_bringing_up = true;
 	}
@@ -368,27 +432,21 @@ void step_bring_up(struct pool *pool, struct pool_app *app, unsigned how, enum t
 }
 
 /* What the row asks of a copy that serves: nothing, a new number, the other tier. */
-static void adopt(struct pool *pool, struct pool_app *app, const struct app_row *row, int64_t now_ms)
+static void adopt(struct pool *pool, struct pool_app *app, const struct app_row *row)
 {
-	if (row->tier != app->tier && !pool_has_room(pool, row->tier)) {
-		struct pool_app *victim = row->tier == TIER_DEMAND ? pool_victim(pool, app->org, false) : NULL;
-		if (victim == NULL) {
-			app->generation = row->generation;
-			app->retry_at_ms = now_ms + pool->config.room_retry_ms;
-			begin_failed(pool, app, row->tier == TIER_HOT ? "hot_ceiling" : "demand_ceiling", true,
-				     MOVE_RETRY_S);
-			return;
-		}
-		evict(pool, victim, EVICT_ROOM);
-	}
 	app->generation = row->generation;
+	if (row->tier != app->tier && !make_room(pool, app, row->tier)) {
+		begin_failed(pool, app, row->tier == TIER_HOT ? "hot_ceiling" : "demand_ceiling", true,
+			     room_retry_s(pool));
+		return;
+	}
 	app->load_tier = row->tier;
 	begin(pool, app, STEP_READY);
 }
 
-static bool is_below_unload(const struct pool_copy *copy, const struct app_row *row)
+static bool is_below_unload(uint64_t generation, const struct app_row *row)
 {
-	return copy->generation < row->unload_generation || copy->generation > row->generation;
+	return generation < row->unload_generation || generation > row->generation;
 }
 
 static bool is_rebuild_due(const struct pool_copy *copy, const struct app_row *row)
@@ -396,61 +454,67 @@ static bool is_rebuild_due(const struct pool_copy *copy, const struct app_row *r
 	return copy->generation < row->rebuild_generation || strcmp(copy->hash, row->hash) != 0;
 }
 
-/* The table of DESIGN 6, "What a worker does with its copy". */
-static void decide_held(struct pool *pool, struct pool_app *app, const struct app_row *row, int64_t now_ms)
-{
-	const struct pool_copy *cur = app->cur;
-	bool is_rebuild = is_rebuild_due(cur, row);
-	bool is_move = row->tier != app->tier;
-
-	app->retry_at_ms = TIMER_NEVER;
-	if (!row->is_found || !row->is_active || is_below_unload(cur, row)) {
-		leave(pool, app);
-	} else if ((is_rebuild || is_move) && row->retry_in_ms > 0) {
-		app->retry_at_ms = now_ms + row->retry_in_ms;
-		rest(pool, app, now_ms);
-	} else if (is_rebuild) {
-		step_bring_up(pool, app, CLAIM_HOW_REBUILD, row->tier, now_ms);
-	} else if (cur->generation != row->generation || is_move || row->has_load_wanted) {
-		adopt(pool, app, row, now_ms);
-	} else {
-		rest(pool, app, now_ms);
-	}
-}
-
 static bool is_load_wanted(const struct app_row *row)
 {
 	return row->is_found && row->is_active && row->has_load_wanted && row->retry_in_ms <= 0;
 }
 
+/* The table of DESIGN 6, "What a worker does with its copy". */
+static void decide_held(struct pool *pool, struct pool_app *app, const struct app_row *row, int64_t now_ms)
+{
+	struct pool_copy *cur = app->cur;
+	bool is_rebuild = is_rebuild_due(cur, row);
+	bool is_move = row->tier != app->tier;
+
+	cur->is_fallback &= strcmp(cur->hash, row->hash) != 0; /* the row may have come back to it */
+	app->retry_at_ms = TIMER_NEVER;
+	if (!row->is_found || !row->is_active || is_below_unload(cur->generation, row)) {
+		app->is_dirty |= is_load_wanted(row); /* built anew beside what drains */
+		leave(pool, app);
+	} else if ((is_rebuild || is_move) && row->retry_in_ms > 0) {
+		app->retry_at_ms = now_ms + row->retry_in_ms;
+		step_advance(pool, app, now_ms);
+	} else if (is_rebuild) {
+		step_bring_up(pool, app, CLAIM_HOW_REBUILD, row->tier);
+	} else if (cur->generation != row->generation || is_move || row->has_load_wanted) {
+		adopt(pool, app, row);
+	} else {
+		step_advance(pool, app, now_ms);
+	}
+}
+
 /* Wanted again while it drains: what is left ends with its turns, a new copy is built beside it. */
 static void decide_leaving(struct pool *pool, struct pool_app *app, const struct app_row *row, int64_t now_ms)
 {
-	if (is_load_wanted(row) && !app->is_subscribed) {
+	if (is_load_wanted(row) && !app->is_subscribed && !pool->is_stopping) {
+		struct pool_copy *old = app->cur;
+
 		app->is_leaving = false;
 		app->cut_at_ms = TIMER_NEVER;
-		if (app->turns == 0)
-			free_copies(pool, app);
 		app->cur = NULL;
-		step_bring_up(pool, app, 0, row->tier, now_ms);
+		if (old != NULL && old->turns == 0)
+			pool_copy_free(pool, old);
+		step_bring_up(pool, app, 0, row->tier);
+		resume_waiter(pool, app); /* the quota's room was not made after all */
 		return;
 	}
-	int64_t cut_at_ms = now_ms + drain_ms(pool, app);
-	if (cut_at_ms < app->cut_at_ms)
+	int64_t cut_at_ms = drain_until(pool, app, now_ms);
+	if (cut_at_ms < app->cut_at_ms && !app->is_cut)
 		app->cut_at_ms = cut_at_ms;
 	advance_leaving(pool, app, now_ms);
 }
 
 static void decide_not_held(struct pool *pool, struct pool_app *app, const struct app_row *row, int64_t now_ms)
 {
-	bool is_unwanted = !row->is_found || !row->is_active || app->generation < row->unload_generation;
+	bool is_unwanted = !row->is_found || !row->is_active || is_below_unload(app->generation, row);
 
-	if (is_load_wanted(row))
-		step_bring_up(pool, app, 0, row->tier, now_ms);
-	else if (app->is_failed && is_unwanted)
-		begin(pool, app, STEP_GONE);
-	else
-		rest(pool, app, now_ms);
+	if (is_load_wanted(row)) {
+		step_bring_up(pool, app, 0, row->tier);
+		return;
+	}
+	if (is_unwanted)
+		app->is_failed = false; /* resting without a copy or a failure, it goes */
+	step_advance(pool, app, now_ms);
 }
 
 static void note_row(struct pool_app *app, const struct app_row *row)
@@ -459,6 +523,7 @@ static void note_row(struct pool_app *app, const struct app_row *row)
 	if (!row->is_found)
 		return;
 	app->row_generation = row->generation;
+	app->row_tier = row->tier;
 	app->ttl_ms = row->ttl_seconds >= 0 ? row->ttl_seconds * 1000 : -1;
 	app->drain_ms = row->drain_s >= 0 ? row->drain_s * 1000 : -1;
 	memcpy(app->row_hash, row->hash, sizeof(app->row_hash));
@@ -473,7 +538,7 @@ static void check(struct pool *pool, struct pool_app *app, const struct app_row 
 	bool is_same = copy->is_fallback ? row->generation == copy->generation : strcmp(copy->hash, row->hash) == 0;
 
 	app->next = NULL;
-	if (!row->is_found || !row->is_active || is_below_unload(copy, row) ||
+	if (!row->is_found || !row->is_active || is_below_unload(copy->generation, row) ||
 	    copy->generation < row->rebuild_generation || !is_same || pool->is_stopping) {
 		pool_copy_free(pool, copy);
 		app->is_dirty = true;
@@ -536,6 +601,7 @@ static void claimed_build(struct pool *pool, struct pool_app *app, const struct 
 	bool is_wrong_tier = !is_rebuild && row->tier != app->load_tier && !pool_has_room(pool, row->tier);
 
 	app->has_placement = true;
+	app->is_failed = false; /* its row has become this claim's */
 	app->generation = row->generation;
 	memcpy(app->good_hash, row->good_hash, sizeof(app->good_hash));
 	app->try_fallback = false;
@@ -556,10 +622,11 @@ static void claimed_quota(struct pool *pool, struct pool_app *app)
 		return;
 	}
 	app->step = STEP_WAIT_ROOM;
-	pool_app_settle(pool, app);
+	app->waits_for = victim;
 	victim->evicting_for = app;
-	release_slot(pool, app);
+	pool_app_settle(pool, app);
 	evict(pool, victim, EVICT_QUOTA);
+	release_slot(pool, app);
 }
 
 void pool_claimed(struct pool *pool, struct pool_app *app, enum claim_result result, const struct claim *claim,
@@ -573,6 +640,8 @@ void pool_claimed(struct pool *pool, struct pool_app *app, enum claim_result res
 	}
 	if (result != CLAIM_FAIL)
 		note_row(app, &claim->row);
+	if (pool->is_stopping && result != CLAIM_BUILD && result != CLAIM_FAIL)
+		result = CLAIM_NOT_WANTED; /* waits for nothing more */
 	switch (result) {
 	case CLAIM_BUILD:
 		claimed_build(pool, app, &claim->row);
@@ -589,7 +658,8 @@ void pool_claimed(struct pool *pool, struct pool_app *app, enum claim_result res
 	case CLAIM_FAIL:
 		pool_events_back(pool, app, pool->config.step_retry_ms);
 		app->retry_at_ms = now_ms + pool->config.step_retry_ms;
-		break;
+		begin(pool, app, STEP_UNDO);
+		return;
 	case CLAIM_BACKOFF:
 		app->retry_at_ms = now_ms + claim->row.retry_in_ms;
 		break;
@@ -613,6 +683,7 @@ void pool_built(struct pool *pool, struct pool_app *app, void *runtime, const ch
 		copy->is_fallback = app->try_fallback;
 		memcpy(copy->hash, app->try_fallback ? app->good_hash : app->row_hash, sizeof(copy->hash));
 		app->next = copy;
+		app->try_fallback = false;
 	}
 	if (app->is_lost) {
 		app->step = STEP_NONE;
@@ -631,7 +702,6 @@ void pool_built(struct pool *pool, struct pool_app *app, void *runtime, const ch
 
 void pool_subscribed(struct pool *pool, struct pool_app *app, bool ok, int64_t now_ms)
 {
-	app->is_subscribed = ok;
 	if (app->is_lost) {
 		app->step = STEP_NONE;
 		step_lose(pool, app, now_ms);
@@ -642,15 +712,15 @@ void pool_subscribed(struct pool *pool, struct pool_app *app, bool ok, int64_t n
 	}
 }
 
-static void ready_done(struct pool *pool, struct pool_app *app, enum pool_done done, int64_t now_ms)
+static void ready_done(struct pool *pool, struct pool_app *app, int64_t now_ms)
 {
 	app->cur->generation = app->generation;
 	app->tier = app->load_tier;
 	if (app->is_bringing_up)
 		app->last_used_ms = now_ms;
 	app->is_version_new = app->is_failed = false;
-	app->is_dirty |= done == POOL_CHANGED;
-	if (app->wants_pin && app->turns == 0) {
+	app->is_dirty |= app->cur->is_fallback; /* the row says when the new version may be tried again */
+	if (app->wants_pin && app->cur->turns == 0) {
 		app->is_pinned = true;
 		app->pin_until_ms = now_ms + pool->config.pin_ms;
 	}
@@ -661,6 +731,7 @@ static void ready_done(struct pool *pool, struct pool_app *app, enum pool_done d
 static void failed_done(struct pool *pool, struct pool_app *app, int64_t now_ms)
 {
 	if (app->try_fallback) {
+		app->try_fallback = !pool->is_stopping;
 		begin(pool, app, pool->is_stopping ? STEP_GIVE_BACK : STEP_BUILD);
 		return;
 	}
@@ -673,6 +744,16 @@ static void failed_done(struct pool *pool, struct pool_app *app, int64_t now_ms)
 	end_bring_up(pool, app, now_ms);
 }
 
+/* A turn came while the eviction was being recorded. Its place may be taken by now: another's serves. */
+static void revive(struct pool *pool, struct pool_app *app)
+{
+	(void)make_room(pool, app, app->tier);
+	app->generation = app->cur->generation;
+	app->load_tier = app->tier;
+	begin(pool, app, STEP_READY);
+	resume_waiter(pool, app);
+}
+
 static void draining_done(struct pool *pool, struct pool_app *app, enum pool_done done, int64_t now_ms)
 {
 	if (done == POOL_CHANGED && app->evict == EVICT_SURPLUS) {
@@ -680,18 +761,13 @@ static void draining_done(struct pool *pool, struct pool_app *app, enum pool_don
 		step_advance(pool, app, now_ms);
 		return;
 	}
-	if (app->evict != EVICT_NONE && app->evict != EVICT_SURPLUS && app->turns > 0 && !pool->is_stopping) {
-		/* Revived: a turn came while the eviction was being recorded. */
-		resume_waiter(pool, app, now_ms);
-		app->generation = app->cur->generation;
-		app->load_tier = app->tier;
-		begin(pool, app, STEP_READY);
+	bool can_revive = app->evict != EVICT_NONE && app->evict != EVICT_SURPLUS && !pool->is_stopping;
+	if (can_revive && app->turns > 0) {
+		revive(pool, app);
 		return;
 	}
 	app->step = STEP_NONE;
-	app->is_leaving = true;
-	app->is_handing_over = pool->is_stopping && pool->has_others && app->tier == TIER_HOT;
-	app->cut_at_ms = pool->is_stopping ? pool->stop_deadline_ms : now_ms + drain_ms(pool, app);
+	begin_leaving(app, pool->is_stopping ? pool->stop_deadline_ms : drain_until(pool, app, now_ms));
 	advance_leaving(pool, app, now_ms);
 }
 
@@ -700,7 +776,7 @@ static void gone_done(struct pool *pool, struct pool_app *app, int64_t now_ms)
 	app->step = STEP_NONE;
 	app->has_placement = app->is_failed = false;
 	app->is_dirty |= app->events != NULL;
-	resume_waiter(pool, app, now_ms);
+	resume_waiter(pool, app);
 	step_advance(pool, app, now_ms);
 }
 
@@ -716,15 +792,19 @@ void pool_recorded(struct pool *pool, struct pool_app *app, enum pool_done done,
 		retry_later(pool, app, now_ms);
 		return;
 	}
+	app->is_dirty |= done == POOL_CHANGED;
 	switch ((enum step)app->step) {
 	case STEP_READY:
-		ready_done(pool, app, done, now_ms);
+		ready_done(pool, app, now_ms);
 		break;
 	case STEP_FAILED:
 		failed_done(pool, app, now_ms);
 		break;
 	case STEP_GIVE_BACK:
 		app->has_placement = app->cur != NULL;
+		end_bring_up(pool, app, now_ms);
+		break;
+	case STEP_UNDO:
 		end_bring_up(pool, app, now_ms);
 		break;
 	case STEP_DRAINING:
@@ -742,6 +822,8 @@ void pool_unsubscribed(struct pool *pool, struct pool_app *app, int64_t now_ms)
 {
 	app->step = STEP_NONE;
 	app->is_subscribed = false;
+	if (app->is_leaving && app->is_cut)
+		cut(pool, app); /* those too that came after the first cut */
 	step_advance(pool, app, now_ms);
 }
 
@@ -755,24 +837,12 @@ void pool_ceiling_answer(struct pool *pool, struct pool_app *app, bool elsewhere
 	}
 	app->generation = app->row_generation;
 	if (app->load_tier == TIER_HOT)
-		begin_failed(pool, app, "hot_ceiling", true, MOVE_RETRY_S);
+		begin_failed(pool, app, "hot_ceiling", true, room_retry_s(pool));
 	else /* idle ones leave at any moment: the next chat may try soon */
 		begin_failed(pool, app, "demand_ceiling", true, DEMAND_RETRY_S);
 }
 
 /* --- time --- */
-
-static void cut(struct pool *pool, struct pool_app *app)
-{
-	app->cut_at_ms = TIMER_NEVER;
-	app->is_handing_over = false;
-	for (struct pool_copy *copy = app->copies; copy != NULL; copy = copy->sibling) {
-		if (copy->turns > 0 && !copy->is_cut) {
-			copy->is_cut = true;
-			pool_emit(pool, PA_CUT, app)->copy = copy;
-		}
-	}
-}
 
 void step_due(struct pool *pool, struct pool_app *app, int64_t now_ms)
 {
@@ -784,13 +854,9 @@ void step_due(struct pool *pool, struct pool_app *app, int64_t now_ms)
 		pool_app_settle(pool, app);
 		return;
 	}
-	if ((app->is_leaving || app->is_lost) && app->cut_at_ms <= now_ms) {
+	if ((app->is_leaving || app->is_lost || pool->is_stopping) && app->cut_at_ms <= now_ms) {
 		cut(pool, app);
 		step_advance(pool, app, now_ms);
-		return;
-	}
-	if (app->step != STEP_NONE) {
-		pool_app_settle(pool, app);
 		return;
 	}
 	if (app->is_pinned && app->pin_until_ms <= now_ms)
@@ -799,9 +865,9 @@ void step_due(struct pool *pool, struct pool_app *app, int64_t now_ms)
 		app->retry_at_ms = TIMER_NEVER;
 		app->is_dirty = true;
 		step_advance(pool, app, now_ms);
-	} else if (app->is_failed && is_ttl_over) {
+	} else if (app->class == CLASS_FAILED && app->turns == 0 && is_ttl_over) {
 		begin(pool, app, STEP_GONE);
-	} else if (app->class == CLASS_DEMAND && app->turns == 0 && !app->is_pinned && is_ttl_over) {
+	} else if (pool_app_is_idle(app) && is_ttl_over) {
 		evict(pool, app, EVICT_IDLE);
 	} else {
 		pool_app_settle(pool, app);

@@ -67,7 +67,7 @@ void timers_set(struct timers *t, struct timer_node *node, int64_t at_ms)
 	if (at_ms == TIMER_NEVER)
 		return;
 	if (t->count == t->cap) {
-		t->cap = t->cap == 0 ? 64 : 2 * t->cap;
+		t->cap = t->cap == 0 ? 4 : 2 * t->cap;
 		t->nodes = xrealloc(t->nodes, t->cap * sizeof(*t->nodes));
 	}
 	put(t, t->count++, node);
