@@ -608,14 +608,14 @@ static bool mark_open(struct bus *bus)
 }
 
 /* Why the connection ended before it was open. As it would try for ever, having no server left can only mean that
- * each refused the login. */
+ * each refused the login, or that TLS did not come about. */
 static bool explain_end(struct bus *bus, struct err *e)
 {
 	const char *text = NULL;
 	natsStatus s = natsConnection_GetLastError(bus->connection, &text);
 
 	if (s == NATS_NO_SERVER || s == NATS_CONNECTION_AUTH_FAILED)
-		return err_set(e, ERR_DENIED, "connecting to NATS: the login was refused");
+		return err_set(e, ERR_DENIED, "connecting to NATS: each server refused the login or the TLS handshake");
 	return err_set(e, ERR_DOWN, "connecting to NATS: %s", natsStatus_GetText(s));
 }
 
