@@ -75,7 +75,8 @@ void chats_free(struct chats **chats)
 
 /* --- replies --- */
 
-static void publish_reply(struct engine *engine, const char *reply, uint64_t n, enum chat_kind kind, const char *arg,
+/* False: it is larger than the bus takes. */
+static bool publish_reply(struct engine *engine, const char *reply, uint64_t n, enum chat_kind kind, const char *arg,
 			  const char *body, size_t len)
 {
 	struct buf *scratch = &engine->chats->scratch;
@@ -83,25 +84,18 @@ static void publish_reply(struct engine *engine, const char *reply, uint64_t n, 
 
 	buf_reset(scratch);
 	chat_reply_encode(n, kind, arg, body, len, scratch);
-	if (buf_has_failed(scratch) || !bus_publish(engine->bus, reply, NULL, scratch->data, scratch->len, &e))
-		log_debug("reply not sent; the client's side ends by the gap", "error=%s", e.text);
+	if (buf_has_failed(scratch))
+		err_set(&e, ERR_LIMIT, "larger than a reply may be");
+	else if (bus_publish(engine->bus, reply, NULL, scratch->data, scratch->len, &e))
+		return true;
+	log_debug("reply not sent; the client's side ends by the gap", "error=%s", e.text);
+	return e.code != ERR_LIMIT;
 }
 
 static void send_reply(struct live_turn *t, enum chat_kind kind, const char *arg, const char *body, size_t len)
 {
-	publish_reply(t->engine, t->reply, t->sent++, kind, arg, body, len);
+	(void)publish_reply(t->engine, t->reply, t->sent++, kind, arg, body, len);
 	t->sent_ms = clock_now_ms();
-}
-
-static void send_end(struct engine *engine, const char *reply, uint64_t n, int status, struct jval *body)
-{
-	char arg[16];
-	size_t len;
-	const char *text = jval_text(body, &len);
-
-	(void)snprintf(arg, sizeof(arg), "%d", status);
-	publish_reply(engine, reply, n, CHAT_END, arg, text, len);
-	jval_free(&body);
 }
 
 static struct jval *failure(const char *code, const char *detail)
@@ -111,6 +105,21 @@ static struct jval *failure(const char *code, const char *detail)
 	jval_add_string(body, "code", code);
 	jval_add_string(body, "detail", detail);
 	return body;
+}
+
+/* Nothing comes behind an end that would show a gap, so one that is too large is replaced. */
+static void send_end(struct engine *engine, const char *reply, uint64_t n, int status, struct jval *body)
+{
+	char arg[16];
+	size_t len;
+	const char *text = jval_text(body, &len);
+
+	(void)snprintf(arg, sizeof(arg), "%d", status);
+	bool is_too_large = !publish_reply(engine, reply, n, CHAT_END, arg, text, len);
+	jval_free(&body);
+	if (is_too_large && status == 200)
+		send_end(engine, reply, n, problem_status(PROBLEM_INTERNAL),
+			 failure(problem_code(PROBLEM_INTERNAL), "The answer is larger than the bus takes."));
 }
 
 static void refuse(struct engine *engine, const struct bus_msg *msg, enum problem problem, const char *detail)
@@ -256,8 +265,10 @@ static struct live_turn *turn_new(struct engine *engine, const struct bus_msg *m
 
 static bool may_begin(struct engine *engine, const struct bus_msg *msg, const struct chat_request *request)
 {
-	if (request->deadline_unix_ms != 0 && clock_unix_ms() > request->deadline_unix_ms)
+	if (request->deadline_unix_ms != 0 && clock_unix_ms() > request->deadline_unix_ms) {
+		log_debug("chat dropped: its deadline has passed here", "instance=%s", request->instance_id.text);
 		return false; /* nobody waits any more */
+	}
 	if (!lease_keeper_is_valid(engine->lease)) {
 		refuse(engine, msg, PROBLEM_WORKER_UNRESPONSIVE, "The worker has lost its lease and is renewing it.");
 		return false;

@@ -35,6 +35,7 @@
 #define ROOM_RETRY_MS 10000
 #define STEP_RETRY_MS 1000
 #define LAST_FLUSH_MS 3000
+#define GIVE_UP_MS 10000 /* after the turns were cut */
 
 /* --- jobs --- */
 
@@ -44,15 +45,27 @@ struct job {
 	job_work run;
 	job_done done;
 	void *data;
+	int64_t queued_ms;
 	bool needs_db, ok;
 	struct err e;
 };
+
+static bool is_given_up(const struct job *job)
+{
+	int64_t gave_up_ms = atomic_load(&job->engine->gave_up_ms);
+
+	return gave_up_ms != 0 && job->queued_ms < gave_up_ms;
+}
 
 static void job_run(uv_work_t *work)
 {
 	struct job *job = work->data;
 	struct db *db = NULL;
 
+	if (is_given_up(job)) {
+		err_set(&job->e, ERR_BUSY, "the worker stops");
+		return;
+	}
 	if (!job->needs_db) {
 		job->ok = job->run(NULL, job->data, &job->e);
 		return;
@@ -84,6 +97,7 @@ static void job_queue(struct engine *engine, job_work work, job_done done, void 
 	job->run = work;
 	job->done = done;
 	job->data = data;
+	job->queued_ms = clock_now_ms();
 	job->needs_db = needs_db;
 	engine->jobs_in_flight++;
 	if (uv_queue_work(&engine->loop, &job->work, job_run, job_after) != 0)
@@ -130,6 +144,7 @@ void engine_pump(struct engine *engine)
 	while (pool_next_action(engine->pool, &action))
 		lifecycle_perform(engine, &action);
 	engine->is_pumping = false;
+	lifecycle_leave_subjects(engine);
 	arm(engine);
 	events_ask(engine);
 }
@@ -157,6 +172,7 @@ void engine_report(struct engine *engine, const struct id *org_id, const struct 
 /* --- stopping --- */
 
 struct others {
+	char worker_id[WORKER_ID_MAX + 1];
 	unsigned count;
 };
 
@@ -165,7 +181,7 @@ static bool work_others(struct db *db, void *data, struct err *e)
 	struct others *o = data;
 	unsigned count;
 
-	if (!lease_count_live(db, NULL, &count, e))
+	if (!lease_count_live(db, o->worker_id, &count, e))
 		return false;
 	o->count = count;
 	return true;
@@ -174,30 +190,33 @@ static bool work_others(struct db *db, void *data, struct err *e)
 static void done_others(struct engine *engine, void *data, bool ok, const struct err *e)
 {
 	struct others *o = data;
-	int64_t now_ms = clock_now_ms();
-	/* This worker is among the live ones until its lease says leaving. */
-	bool has_others = ok && o->count > 1;
+	bool has_others = ok && o->count > 0;
 
 	if (!ok)
 		log_warn("other workers not read; leaving as if alone", "error=%s", e->text);
 	if (has_others)
 		events_hear_reports(engine);
 	lease_keeper_leave(engine->lease);
-	pool_stop(engine->pool, has_others, now_ms + engine->settings->worker.drain_s * 1000, now_ms);
+	pool_stop(engine->pool, has_others, engine->stop_deadline_ms, clock_now_ms());
 	free(o);
 }
 
 static void stop(struct engine *engine, const char *why)
 {
+	struct others *o;
+
 	if (engine->is_stopping) {
 		log_info("already stopping", "signal=%s", why);
 		return;
 	}
 	engine->is_stopping = true;
+	engine->stop_deadline_ms = clock_now_ms() + engine->settings->worker.drain_s * 1000;
 	if (engine->recovery != NULL)
 		recovery_pass_end(engine->recovery);
 	log_info("stopping: finishing turns", "signal=%s turns=%u", why, pool_counts(engine->pool).turns_in_flight);
-	engine_job(engine, work_others, done_others, xcalloc(1, sizeof(struct others)));
+	o = xcalloc(1, sizeof(*o));
+	memcpy(o->worker_id, engine->who.worker_id, sizeof(o->worker_id));
+	engine_job(engine, work_others, done_others, o);
 }
 
 static void close_handles(struct engine *engine)
@@ -220,9 +239,23 @@ static void finish(struct engine *engine)
 	close_handles(engine);
 }
 
+/*
+ * Long after the deadline there is still something: a build that hangs, a queue of writes. What is left is let go
+ * unwritten, as if this incarnation were dead, which its lease's end tells the others.
+ */
+static void give_up(struct engine *engine)
+{
+	log_warn("stopping takes too long; what is left is let go", "jobs=%u", engine->jobs_in_flight);
+	atomic_store(&engine->gave_up_ms, clock_now_ms());
+	pool_lose_all(engine->pool, clock_now_ms());
+	lifecycle_stop_builds(engine);
+}
+
 static void stopping_second(struct engine *engine)
 {
 	if (!pool_is_stopping(engine->pool) || !pool_is_empty(engine->pool)) {
+		if (atomic_load(&engine->gave_up_ms) == 0 && clock_now_ms() > engine->stop_deadline_ms + GIVE_UP_MS)
+			give_up(engine);
 		stats_book_second(engine, false);
 		return;
 	}
@@ -245,12 +278,15 @@ static void new_incarnation(struct engine *engine, const struct worker_identity 
 		pool_lose_all(engine->pool, clock_now_ms());
 	engine->who = *who;
 	engine->is_registered = true;
+	lease_keeper_taken_over(engine->lease);
 	chats_new_incarnation(engine);
 	recovery_pass_own_start(engine->recovery, who);
 }
 
 static void refused(struct engine *engine)
 {
+	if (engine->is_stopping)
+		return; /* it is said again and again */
 	log_error("this worker's name is in use on another machine; set worker.name, or wait for its lease to end",
 		  "worker=%s", engine->who.worker_id);
 	engine->exit_status = 1;
@@ -325,6 +361,7 @@ static void on_heart(uv_timer_t *timer)
 
 	if (atomic_fetch_add(&engine->ticks, 1) % (1000 / HEART_MS) != 0)
 		return;
+	engine->is_pumping = true; /* lists are walked here: what ends on the way is pumped below */
 	chats_second(engine);
 	events_second(engine);
 	reconcile_second(engine);
@@ -332,6 +369,7 @@ static void on_heart(uv_timer_t *timer)
 		stopping_second(engine);
 	else
 		stats_book_second(engine, false);
+	engine->is_pumping = false;
 	engine_pump(engine);
 }
 

@@ -20,9 +20,11 @@
 #include "core/settings.h"
 #include "lib/db.h"
 
+struct build;
 struct bus;
 struct bus_sub;
 struct chats;
+struct drained;
 struct events;
 struct inbox;
 struct lease_keeper;
@@ -47,8 +49,10 @@ struct engine {
 	struct chats *chats;
 	struct reconcile *reconcile;
 	struct stats_book *stats;
-	uv_timer_t wake;   /* at the pool's next deadline */
-	uv_timer_t second; /* the heart beat: silences, deadlines, pulls */
+	struct build *builds;    /* lifecycle.c: under way */
+	struct drained *leaving; /* lifecycle.c: chat subjects that this pump leaves */
+	uv_timer_t wake;         /* at the pool's next deadline */
+	uv_timer_t second;       /* the heart beat: silences, deadlines, pulls */
 	uv_signal_t sigterm, sigint, sighup;
 	atomic_uint_least64_t ticks; /* of the loop; the lease is renewed only while it goes on */
 	atomic_bool bus_is_up;
@@ -57,7 +61,9 @@ struct engine {
 	bool is_registered; /* `who` is valid */
 	bool is_pumping;
 	bool is_stopping, is_finished;
-	int64_t drained_ms; /* when the pool was found empty; 0: not yet */
+	int64_t stop_deadline_ms;   /* is_stopping: turns are cut then */
+	_Atomic int64_t gave_up_ms; /* a stop that took too long: jobs queued before do nothing; 0: not */
+	int64_t drained_ms;         /* when the pool was found empty; 0: not yet */
 	int exit_status;
 };
 

@@ -210,7 +210,8 @@ void events_pulled(struct engine *engine, struct bus_msg **msg)
 	}
 	if (events->pulls_open > 0)
 		events->pulls_open--;
-	if (!event_parse(bus_msg_subject(*msg), data, len, &event, &e) || !id_is_set(&event.instance_id)) {
+	if (!event_parse(bus_msg_subject(*msg), data, len, &event, &e) || !id_is_set(&event.instance_id) ||
+	    !id_is_set(&event.org_id)) {
 		log_warn("broken event ended", "subject=%s error=%s", bus_msg_subject(*msg), e.text);
 		if (!bus_term(engine->bus, *msg, &e))
 			log_debug("broken event not ended; it comes again", "error=%s", e.text);

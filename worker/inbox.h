@@ -39,7 +39,7 @@ struct inbox_item {
 struct inbox;
 typedef void (*inbox_handler)(void *closure, struct inbox_item *item);
 
-/* max: chats beyond so many waiting items are dropped (counted); nothing else is. */
+/* max: chats beyond so many waiting items are dropped, their senders give up by themselves; nothing else is. */
 struct inbox *inbox_new(uv_loop_t *loop, size_t max, inbox_handler handler, void *closure);
 /* Closes the async handle; memory goes when the loop has run. Items left are freed. */
 void inbox_close(struct inbox **inbox);

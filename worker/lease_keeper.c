@@ -2,7 +2,8 @@
 /*
  * The lease thread: register, then renew three times a lease. A renewal counts from the
  * moment before its query was sent. Where the row is gone the worker was declared dead: a new incarnation is
- * registered at once and told to the loop, which lets the old one's copies go.
+ * registered at once and told to the loop, which lets the old one's copies go; until it has, the new lease is not valid
+ * here, or a turn could begin on one of them.
  */
 #include "worker/lease_keeper.h"
 
@@ -19,6 +20,8 @@
 #include "worker/engine.h"
 #include "worker/inbox.h"
 
+#define AGAIN_MS 500 /* what could not be done now */
+
 struct lease_keeper {
 	struct engine *engine;
 	pthread_t thread;
@@ -26,13 +29,14 @@ struct lease_keeper {
 	pthread_cond_t wake;
 	bool is_stopping, is_orderly; /* under lock */
 	atomic_bool wants_leave;
-	_Atomic int64_t valid_until_ms;  /* 0: not registered */
-	_Atomic int64_t steady_since_ms; /* 0: not */
+	_Atomic int64_t valid_until_ms;     /* 0: not registered */
+	_Atomic int64_t steady_since_ms;    /* 0: not */
+	atomic_uint registered, taken_over; /* incarnations: made, and known to the loop */
 	/* the thread's own */
 	struct db *db;
 	struct worker_identity who;
 	uint64_t ticks_seen;
-	bool is_registered, has_left, was_down;
+	bool is_registered, has_left, was_down, is_withheld;
 };
 
 static int64_t lease_ms(const struct lease_keeper *k)
@@ -42,7 +46,8 @@ static int64_t lease_ms(const struct lease_keeper *k)
 
 bool lease_keeper_is_valid(const struct lease_keeper *k)
 {
-	return clock_now_ms() < atomic_load(&k->valid_until_ms);
+	return clock_now_ms() < atomic_load(&k->valid_until_ms) &&
+	       atomic_load(&k->registered) == atomic_load(&k->taken_over);
 }
 
 bool lease_keeper_is_steady(const struct lease_keeper *k)
@@ -91,6 +96,7 @@ static bool register_anew(struct lease_keeper *k, struct err *e)
 	k->is_registered = true;
 	k->has_left = false;
 	atomic_store(&k->steady_since_ms, 0);
+	atomic_fetch_add(&k->registered, 1);
 	renewed(k, sent_ms);
 	log_info("registered", "worker=%s incarnation=%s", k->who.worker_id, k->who.incarnation.text);
 	inbox_put(k->engine->inbox, &(struct inbox_item){.kind = INBOX_LEASE, .identity = k->who});
@@ -112,13 +118,14 @@ static bool renew(struct lease_keeper *k, struct err *e)
 {
 	int64_t sent_ms = clock_now_ms();
 
-	if (!is_healthy(k))
-		return true; /* on purpose: whoever hangs lets go */
 	if (atomic_load(&k->wants_leave) && !k->has_left) {
-		k->has_left = lease_leave(k->db, &k->who, e) == LEASE_HELD;
-		if (!k->has_left)
+		if (lease_leave(k->db, &k->who, e) == LEASE_FAIL)
 			return false;
+		k->has_left = true; /* or dead, as the renewal is told */
 	}
+	k->is_withheld = !is_healthy(k);
+	if (k->is_withheld)
+		return true; /* on purpose: whoever hangs lets go */
 	switch (lease_renew(k->db, &k->who, (int)k->engine->settings->worker.lease_s, e)) {
 	case LEASE_HELD:
 		renewed(k, sent_ms);
@@ -161,14 +168,22 @@ static bool wait_ms(struct lease_keeper *k, int64_t ms)
 	return !is_stopping;
 }
 
+static int64_t pause_ms(const struct lease_keeper *k)
+{
+	bool wants_more = atomic_load(&k->wants_leave) && !k->has_left;
+	bool is_again = !k->is_registered || k->was_down || k->is_withheld || wants_more;
+
+	return is_again ? AGAIN_MS : lease_ms(k) / 3;
+}
+
 static void *run(void *closure)
 {
 	struct lease_keeper *k = closure;
-	struct err e;
+	struct err e = {0};
 
 	do {
 		round_once(k);
-	} while (wait_ms(k, k->is_registered ? lease_ms(k) / 3 : 500));
+	} while (wait_ms(k, pause_ms(k)));
 	if (k->is_orderly && k->is_registered && k->db != NULL && !lease_remove(k->db, &k->who, &e))
 		log_warn("lease not given back; it runs out by itself", "worker=%s error=%s", k->who.worker_id, e.text);
 	db_close(&k->db);
@@ -186,6 +201,11 @@ struct lease_keeper *lease_keeper_start(struct engine *engine)
 	if (pthread_create(&k->thread, NULL, run, k) != 0)
 		abort();
 	return k;
+}
+
+void lease_keeper_taken_over(struct lease_keeper *k)
+{
+	atomic_fetch_add(&k->taken_over, 1);
 }
 
 void lease_keeper_leave(struct lease_keeper *k)

@@ -17,6 +17,8 @@ struct lease_keeper;
 struct lease_keeper *lease_keeper_start(struct engine *engine);
 /* Ends the thread. is_orderly: removes the workers row. Accepts NULL. */
 void lease_keeper_stop(struct lease_keeper **keeper, bool is_orderly);
+/* The loop has handled INBOX_LEASE: what earlier incarnations held takes no turn any more. */
+void lease_keeper_taken_over(struct lease_keeper *keeper);
 /* Leaving from now on (SIGTERM): renewals go on, new claims are refused. */
 void lease_keeper_leave(struct lease_keeper *keeper);
 /* May this worker take a new turn? Any thread. */

@@ -10,6 +10,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
 #include "core/chat_wire.h"
 #include "core/event.h"
@@ -33,7 +34,7 @@
 #define CONFIG_DEPTH_MAX 32
 #define CHAT_PENDING_MAX 1024
 #define FLUSH_TIMEOUT_MS 2000
-#define PUBLISH_TIMEOUT_MS 1000
+#define LEAVE_BATCH 64 /* subscriptions that are drained together */
 
 /* What a copy's runtime pointer is to the pool. */
 struct built {
@@ -76,6 +77,7 @@ struct build {
 	uv_timer_t timeout;
 	void *handle;
 	bool is_done;
+	struct build *prev, *next; /* in engine->builds until it is done */
 };
 
 static struct app_slot *slot_of(struct pool_app *app)
@@ -127,6 +129,8 @@ static void step_free(struct step *s)
 
 static void log_step_failed(const struct step *s, const char *what, const struct err *e)
 {
+	if (atomic_load(&s->engine->gave_up_ms) != 0)
+		return; /* said once, for all */
 	log_warn(what, "instance=%s error=%s next=retry", s->action.instance_id.text, e->text);
 }
 
@@ -293,6 +297,13 @@ static void count_eviction(struct engine *engine, const struct step *s)
 	delta->evicted_quota += s->action.evict == EVICT_QUOTA;
 }
 
+static bool is_subscribed(struct pool_app *app)
+{
+	const struct app_slot *slot = *pool_app_slot(app);
+
+	return slot != NULL && slot->sub != NULL;
+}
+
 /* What people and waiters are told when a placement has changed. */
 static void tell(struct engine *engine, const struct step *s)
 {
@@ -304,7 +315,9 @@ static void tell(struct engine *engine, const struct step *s)
 		log_info("App ready", "instance=%s org=%s tier=%s generation=%llu%s%s", a->instance_id.text,
 			 a->org_id.text, tier_name(a->tier), (unsigned long long)a->generation,
 			 a->reason ? " reason=" : "", a->reason ? a->reason : "");
-		engine_report(engine, &a->org_id, &a->instance_id, "ready", a->reason);
+		/* Stopping, it is about to leave, and a "ready" that we hear ends our hand-over. */
+		engine_report(engine, &a->org_id, &a->instance_id, engine->is_stopping ? "draining" : "ready",
+			      a->reason);
 		break;
 	case PA_FAILED:
 		log_warn("App failed", "instance=%s org=%s generation=%llu reason=%s", a->instance_id.text,
@@ -317,8 +330,12 @@ static void tell(struct engine *engine, const struct step *s)
 			 evictions[a->evict]);
 		count_eviction(engine, s);
 		break;
-	case PA_GONE:
 	case PA_GIVE_BACK:
+		log_debug("build given back", "instance=%s", a->instance_id.text);
+		engine_report(engine, &a->org_id, &a->instance_id, is_subscribed(s->app) ? "loading" : "unloaded",
+			      NULL);
+		break;
+	case PA_GONE:
 		log_info("App unloaded", "instance=%s org=%s", a->instance_id.text, a->org_id.text);
 		engine_report(engine, &a->org_id, &a->instance_id, "unloaded", NULL);
 		break;
@@ -385,13 +402,16 @@ static void build_finished(void *closure, void *runtime, const char *reason)
 	struct built *built = NULL;
 
 	b->is_done = true;
+	DL_DELETE(engine->builds, b);
 	if (runtime != NULL) {
 		struct instance_delta *delta =
 			stats_book_app(engine, &slot->claim.row.instance_id, &slot->claim.row.org_id);
 		built = xcalloc(1, sizeof(*built));
 		built->impl = b->impl;
 		built->runtime = runtime;
-		delta->loads++;
+		bool is_reload = is_subscribed(b->app); /* beside the copy that serves */
+		delta->loads += !is_reload;
+		delta->reloads += is_reload;
 		delta->build_us_sum += (uint64_t)(clock_now_us() - b->began_us);
 		stats_book_totals(engine)->loads_total++;
 		slot_forget_claim(slot);
@@ -407,6 +427,15 @@ static void build_timed_out(uv_timer_t *timer)
 
 	b->impl->build_cancel(b->handle);
 	build_finished(b, NULL, "build_timeout");
+}
+
+void lifecycle_stop_builds(struct engine *engine)
+{
+	while (engine->builds != NULL) {
+		struct build *b = engine->builds;
+		b->impl->build_cancel(b->handle);
+		build_finished(b, NULL, "stopped");
+	}
 }
 
 static void build_start(struct engine *engine, struct pool_app *app, const char *mode, struct jval *config,
@@ -429,6 +458,7 @@ static void build_start(struct engine *engine, struct pool_app *app, const char 
 	b->began_us = clock_now_us();
 	uv_timer_init(&engine->loop, &b->timeout);
 	b->timeout.data = b;
+	DL_APPEND(engine->builds, b);
 	b->handle = impl->build(&engine->loop, &request, build_finished, b);
 	if (!b->is_done)
 		uv_timer_start(&b->timeout, build_timed_out, (uint64_t)engine->settings->worker.build_timeout_s * 1000,
@@ -507,9 +537,12 @@ static void perform_subscribe(struct engine *engine, const struct pool_action *a
 		engine_job_without_db(engine, work_flush, done_flush, s);
 }
 
+/* One bus_drain. */
 struct drained {
 	struct engine *engine;
-	struct pool_app *app;
+	unsigned count;
+	struct pool_app *apps[LEAVE_BATCH];
+	struct bus_sub *subs[LEAVE_BATCH];
 };
 
 static void on_drained(void *closure)
@@ -519,23 +552,41 @@ static void on_drained(void *closure)
 	inbox_put(d->engine->inbox, &(struct inbox_item){.kind = INBOX_DRAINED, .data = d});
 }
 
+void lifecycle_leave_subjects(struct engine *engine)
+{
+	struct drained *d = engine->leaving;
+
+	engine->leaving = NULL;
+	if (d != NULL)
+		bus_drain(engine->bus, d->subs, d->count, on_drained, d);
+}
+
 static void perform_unsubscribe(struct engine *engine, const struct pool_action *a)
 {
 	struct app_slot *slot = slot_of(a->app);
-	struct drained *d = xcalloc(1, sizeof(*d));
-	struct bus_sub *sub = slot->sub;
+	struct drained *d = engine->leaving;
 
-	d->engine = engine;
-	d->app = a->app;
+	if (slot->sub == NULL) { /* the bus has not taken it */
+		pool_unsubscribed(engine->pool, a->app, clock_now_ms());
+		return;
+	}
+	if (d == NULL) {
+		d = engine->leaving = xcalloc(1, sizeof(*d));
+		d->engine = engine;
+	}
+	d->apps[d->count] = a->app;
+	d->subs[d->count++] = slot->sub;
 	slot->sub = NULL;
-	bus_drain(engine->bus, &sub, 1, on_drained, d);
+	if (d->count == LEAVE_BATCH)
+		lifecycle_leave_subjects(engine);
 }
 
 void lifecycle_drained(struct engine *engine, void *data)
 {
 	struct drained *d = data;
 
-	pool_unsubscribed(engine->pool, d->app, clock_now_ms());
+	for (unsigned i = 0; i < d->count; i++)
+		pool_unsubscribed(engine->pool, d->apps[i], clock_now_ms());
 	free(d);
 }
 

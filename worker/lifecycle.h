@@ -14,6 +14,10 @@ struct turn_sink;
 
 /* Called by engine_pump for each action. */
 void lifecycle_perform(struct engine *engine, const struct pool_action *action);
+/* At the end of each pump: hands the subscriptions that leave to the bus, many at once. */
+void lifecycle_leave_subjects(struct engine *engine);
+/* Ends every build under way, without a result. For Apps that are lost. */
+void lifecycle_stop_builds(struct engine *engine);
 /* INBOX_DRAINED has come. */
 void lifecycle_drained(struct engine *engine, void *data);
 /* A turn on a copy's runtime, as the pool gave it; see framework_impl.turn. */

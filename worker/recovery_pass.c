@@ -40,6 +40,7 @@ struct recovery_pass {
 	struct id sweep_cursor;
 	int64_t pruned_ms;
 	bool is_leader, was_down;
+	bool is_bus_stalled; /* no ack came in this pass: the rest is published again later */
 	unsigned recovered, republished;
 };
 
@@ -56,7 +57,9 @@ static bool publish(struct recovery_pass *p, const struct operation *op, bool us
 	event_msg_id(&op->operation_id, publish_count, msg_id);
 	buf_init(&body, EVENT_BYTES_MAX);
 	event_encode(&event, &body);
-	if (use_loads)
+	if (use_loads && p->is_bus_stalled)
+		ok = err_set(&e, ERR_TIMEOUT, "the one before was not acknowledged");
+	else if (use_loads)
 		ok = bus_stream_publish(p->engine->bus, subject, msg_id, body.data, body.len, PUBLISH_TIMEOUT_MS,
 					&is_duplicate, &e);
 	else
@@ -65,6 +68,7 @@ static bool publish(struct recovery_pass *p, const struct operation *op, bool us
 		log_debug("event not published; it is published again", "operation=%s error=%s", op->operation_id.text,
 			  e.text);
 	buf_clear(&body);
+	p->is_bus_stalled |= !ok && e.code == ERR_UNCERTAIN;
 	return ok;
 }
 
@@ -91,22 +95,44 @@ static void on_republish(void *closure, const struct republish *r)
 	(void)publish(p, &r->op, r->use_loads, r->publish_count);
 }
 
+static bool is_ending(struct recovery_pass *p)
+{
+	pthread_mutex_lock(&p->lock);
+	bool is_stopping = p->is_stopping;
+	pthread_mutex_unlock(&p->lock);
+	return is_stopping;
+}
+
 static bool reap(struct recovery_pass *p, const char *only_worker, const struct id *incarnation, struct err *e)
 {
 	bool has_more = true;
 
-	for (int i = 0; i < ROUNDS_MAX && has_more; i++) {
+	for (int i = 0; i < ROUNDS_MAX && has_more && !is_ending(p); i++) {
 		if (!recovery_reap(p->db, only_worker, incarnation, on_recovered, p, &has_more, e))
 			return false;
 	}
 	return true;
 }
 
+/* Where many events wait, ours may be among them; where there is no consumer, nobody would hear it. */
+static bool has_room(struct recovery_pass *p)
+{
+	struct bus_consumer_info info;
+	struct err e = {0};
+
+	if (!atomic_load(&p->engine->bus_is_up) || p->is_bus_stalled || is_ending(p))
+		return false;
+	if (bus_consumer_info(p->engine->bus, EVENT_STREAM, EVENT_CONSUMER, PUBLISH_TIMEOUT_MS, &info, &e))
+		return info.waiting < RECOVERY_PUBLISH_MAX;
+	log_debug("nothing published again: the consumer is not known", "error=%s", e.text);
+	return false;
+}
+
 static bool publish_again(struct recovery_pass *p, struct err *e)
 {
 	unsigned count;
 
-	if (!atomic_load(&p->engine->bus_is_up))
+	if (!has_room(p))
 		return true;
 	return recovery_republish(p->db, RECOVERY_PUBLISH_MAX, on_republish, p, &count, e);
 }
@@ -123,7 +149,7 @@ static bool retry_hot(struct recovery_pass *p, struct err *e)
 {
 	bool has_more = true;
 
-	for (int i = 0; i < ROUNDS_MAX && has_more; i++) {
+	for (int i = 0; i < ROUNDS_MAX && has_more && !is_ending(p); i++) {
 		if (!recovery_retry(p->db, on_recovered, p, &has_more, e))
 			return false;
 	}
@@ -192,6 +218,7 @@ static bool pass_once(struct recovery_pass *p, struct err *e)
 static void round_once(struct recovery_pass *p)
 {
 	struct err e = {0};
+	p->is_bus_stalled = false;
 	bool ok = pass_once(p, &e);
 
 	if (!ok && !p->was_down)

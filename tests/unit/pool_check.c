@@ -30,6 +30,8 @@ static bool is_class_right(const struct pool_app *app)
 {
 	enum tier tier = app->step == STEP_READY ? app->load_tier : app->tier;
 
+	if (app->is_lost)
+		return app->class == (app->copies != NULL ? CLASS_DRAINING : CLASS_NONE);
 	switch ((enum app_class)app->class) {
 	case CLASS_HOT:
 	case CLASS_DEMAND:
@@ -39,7 +41,7 @@ static bool is_class_right(const struct pool_app *app)
 		return app->cur == NULL && app->is_bringing_up &&
 		       (app->class == CLASS_LOADING_HOT) == (app->load_tier == TIER_HOT);
 	case CLASS_DRAINING:
-		return app->is_leaving || app->is_lost || app->step == STEP_DRAINING;
+		return app->is_leaving || app->step == STEP_DRAINING;
 	case CLASS_FAILED:
 		return app->is_failed && app->cur == NULL;
 	default:

@@ -282,29 +282,25 @@ enum claim_result fake_claim(struct fake *f, struct fake_app *a, unsigned how, i
 	return result;
 }
 
+/* What serves is recorded whatever the row asks for by now; the answer tells the worker to look again. */
 static enum pool_done write_ready(struct fake_app *a, const struct pool_action *w)
 {
-	bool is_now = w->generation == a->row.generation;
-	bool is_version = w->hash != NULL && strcmp(w->hash, a->row.hash) == 0;
+	bool is_now = w->generation == a->row.generation && a->row.is_active;
 
-	/* What serves is recorded even where a newer version is asked for by now; what must leave is not. */
-	if (!a->row.is_active || w->generation > a->row.generation || w->generation < a->row.unload_generation)
-		return POOL_CHANGED;
 	a->has_place = true;
 	a->is_own_build = false;
 	a->place = PLACE_READY;
 	a->place_tier = w->tier;
 	a->place_generation = w->generation;
 	a->is_fallback = w->reason != NULL;
-	if (a->is_fallback)
-		return is_now ? POOL_DONE : POOL_CHANGED;
-	if (is_now) {
+	if (is_now && !a->is_fallback) {
 		a->failures = a->dead_attempts = 0;
 		a->next_attempt_ms = 0;
 	}
-	if (is_version)
+	if (w->hash != NULL && strcmp(w->hash, a->row.hash) == 0)
 		memcpy(a->row.good_hash, a->row.hash, sizeof(a->row.hash));
-	fake_settle(a);
+	if (w->generation <= a->row.generation)
+		fake_settle(a);
 	return is_now ? POOL_DONE : POOL_CHANGED;
 }
 

@@ -3,7 +3,8 @@
  * echo: answers prefix + message, byte for byte, one `message` event per word.
  * Deterministic and without a network: the embedded default, and what tests and
  * benchmarks hold the pool with. Delays are timers on the loop: a word_delay_ms between words, a build_delay_ms before
- * the build is done; build_fail makes it fail with that reason.
+ * the build is done; build_fail makes it fail with that reason. A long answer without a delay is said in portions, so
+ * that neither the loop nor the queue of the client's side is flooded.
  *
  * A word is a run of other bytes with the white space behind it, so the words joined are the answer. Usage counts
  * words.
@@ -17,7 +18,8 @@
 #include "lib/xalloc.h"
 #include "worker/framework/framework.h"
 
-#define ANSWER_BYTES_MAX (2 * CHAT_MESSAGE_BYTES_MAX)
+#define PORTION_WORDS 64
+#define PORTION_PAUSE_MS 1
 
 struct echo {
 	int word_delay_ms;
@@ -193,15 +195,23 @@ static void turn_succeed(struct turn *turn)
 	turn_end(turn, &result);
 }
 
+/* Says up to so many words. True: that was all. */
+static bool say(struct turn *turn, unsigned words)
+{
+	for (; turn->at < turn->len && words > 0; words--) {
+		if (turn->request->stream)
+			send_next_word(turn);
+		else
+			turn->at = word_end(turn->answer, turn->len, turn->at);
+	}
+	return turn->at >= turn->len;
+}
+
 static void turn_timer_fired(uv_timer_t *timer)
 {
 	struct turn *turn = timer->data;
 
-	if (turn->at < turn->len && turn->request->stream)
-		send_next_word(turn);
-	else
-		turn->at = word_end(turn->answer, turn->len, turn->at);
-	if (turn->at >= turn->len)
+	if (say(turn, turn->word_delay_ms > 0 ? 1 : PORTION_WORDS))
 		turn_succeed(turn);
 }
 
@@ -220,17 +230,15 @@ static struct turn *echo_turn(void *runtime, uv_loop_t *loop, const struct chat_
 	memcpy(turn->answer, echo->prefix, echo->prefix_len);
 	memcpy(turn->answer + echo->prefix_len, request->message, request->message_len);
 	turn->answer[turn->len] = '\0';
-	if (echo->word_delay_ms > 0) {
-		uv_timer_init(loop, &turn->timer);
-		turn->is_started = true;
-		uint64_t delay_ms = (uint64_t)echo->word_delay_ms;
-		uv_timer_start(&turn->timer, turn_timer_fired, delay_ms, delay_ms);
-		return turn;
+	if (echo->word_delay_ms == 0 && (!request->stream || say(turn, PORTION_WORDS))) {
+		turn_succeed(turn);
+		return NULL;
 	}
-	while (request->stream && turn->at < turn->len)
-		send_next_word(turn);
-	turn_succeed(turn);
-	return NULL;
+	uv_timer_init(loop, &turn->timer);
+	turn->is_started = true;
+	uint64_t delay_ms = echo->word_delay_ms > 0 ? (uint64_t)echo->word_delay_ms : PORTION_PAUSE_MS;
+	uv_timer_start(&turn->timer, turn_timer_fired, delay_ms, delay_ms);
+	return turn;
 }
 
 static void echo_turn_cancel(struct turn *turn)

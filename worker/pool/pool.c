@@ -204,7 +204,9 @@ static enum app_class class_of(const struct pool_app *app)
 
 	bool is_going = app->is_leaving || (app->step == STEP_DRAINING && app->evict != EVICT_SURPLUS);
 
-	if (is_going || (app->is_lost && app->copies != NULL))
+	if (app->is_lost)
+		return app->copies != NULL ? CLASS_DRAINING : CLASS_NONE;
+	if (is_going)
 		return CLASS_DRAINING;
 	if (app->cur != NULL)
 		return tier == TIER_HOT ? CLASS_HOT : CLASS_DEMAND;

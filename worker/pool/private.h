@@ -89,7 +89,8 @@ struct pool_app {
 	char row_hash[SECRET_HASH_HEX_SIZE];
 	char good_hash[SECRET_HASH_HEX_SIZE]; /* "" where there is no last good version */
 
-	uint64_t generation;                                                      /* that the step in flight writes */
+	uint64_t generation;        /* that the step in flight writes */
+	uint64_t failed_generation; /* while is_failed: of the build that failed */
 	int64_t last_used_ms, retry_at_ms, cut_at_ms, pin_until_ms, resume_at_ms; /* TIMER_NEVER: not set */
 	uint32_t turns;                                                           /* of all copies */
 	unsigned how; /* enum claim_how of the claim under way */

@@ -506,7 +506,7 @@ static void decide_leaving(struct pool *pool, struct pool_app *app, const struct
 
 static void decide_not_held(struct pool *pool, struct pool_app *app, const struct app_row *row, int64_t now_ms)
 {
-	bool is_unwanted = !row->is_found || !row->is_active || is_below_unload(app->generation, row);
+	bool is_unwanted = !row->is_found || !row->is_active || is_below_unload(app->failed_generation, row);
 
 	if (is_load_wanted(row)) {
 		step_bring_up(pool, app, 0, row->tier);
@@ -737,6 +737,7 @@ static void failed_done(struct pool *pool, struct pool_app *app, int64_t now_ms)
 	}
 	if (!app->is_failure_kept) {
 		app->is_failed = true;
+		app->failed_generation = app->generation;
 		app->last_used_ms = now_ms;
 	}
 	/* A copy that serves on learns from the row when the next attempt may be. */
@@ -744,21 +745,26 @@ static void failed_done(struct pool *pool, struct pool_app *app, int64_t now_ms)
 	end_bring_up(pool, app, now_ms);
 }
 
+/* Serves on; its row may say `draining`. */
+static void stay(struct pool *pool, struct pool_app *app)
+{
+	app->generation = app->cur->generation;
+	app->load_tier = app->tier;
+	begin(pool, app, STEP_READY);
+}
+
 /* A turn came while the eviction was being recorded. Its place may be taken by now: another's serves. */
 static void revive(struct pool *pool, struct pool_app *app)
 {
 	(void)make_room(pool, app, app->tier);
-	app->generation = app->cur->generation;
-	app->load_tier = app->tier;
-	begin(pool, app, STEP_READY);
+	stay(pool, app);
 	resume_waiter(pool, app);
 }
 
 static void draining_done(struct pool *pool, struct pool_app *app, enum pool_done done, int64_t now_ms)
 {
 	if (done == POOL_CHANGED && app->evict == EVICT_SURPLUS) {
-		app->step = STEP_NONE; /* another one went first: it stays */
-		step_advance(pool, app, now_ms);
+		stay(pool, app); /* another one went first; or ours was to go, and the first answer was lost */
 		return;
 	}
 	bool can_revive = app->evict != EVICT_NONE && app->evict != EVICT_SURPLUS && !pool->is_stopping;
