@@ -48,7 +48,8 @@ static const char SQL_INSTANCE_CONFIG[] = "SELECT config FROM orchestrator_insta
 static const char SQL_INSTANCE_HOLDING[] =
 	"SELECT o.status = 'active', (SELECT COUNT(*) FROM placements p JOIN workers w ON w.worker_id = p.worker_id "
 	"WHERE p.instance_id = ? AND p.generation >= ? AND " SQL_IS_LIVE "), "
-	"(SELECT COUNT(*) FROM placements p WHERE p.instance_id = ? AND p.state <> 'failed') "
+	"(SELECT COUNT(*) FROM placements p WHERE p.instance_id = ? AND p.state <> 'failed'), "
+	"EXISTS (SELECT 1 FROM operations op WHERE op.instance_id = ? AND op.is_open = 1 AND op.action <> 'unload') "
 	"FROM organizations o WHERE o.org_id = ?";
 static const char SQL_INSTANCE_HOT_QUOTA[] =
 	"SELECT o.quota_hot <= (SELECT COUNT(*) FROM orchestrator_instances i WHERE i.org_id = o.org_id "
@@ -193,6 +194,7 @@ bool instance_holding(struct db *db, const struct instance *instance, struct hol
 	db_bind_id(db, &instance->instance_id);
 	db_bind_u64(db, instance->unload_generation);
 	db_bind_id(db, &instance->instance_id);
+	db_bind_id(db, &instance->instance_id);
 	db_bind_id(db, &instance->org_id);
 	result = sql_first(db, e);
 	if (result == DB_DONE)
@@ -202,6 +204,7 @@ bool instance_holding(struct db *db, const struct instance *instance, struct hol
 	ret_holding->is_org_active = db_col_i64(db, 0) != 0;
 	ret_holding->live = (unsigned)db_col_u64(db, 1);
 	ret_holding->held = (unsigned)db_col_u64(db, 2);
+	ret_holding->has_open_load = db_col_i64(db, 3) != 0;
 	return true;
 }
 
@@ -372,6 +375,16 @@ static void make_plan(const struct instance *current, struct plan *plan)
 		plan->next.unload_generation = plan->next.generation;
 }
 
+/* A demand App that is held, or about to be, and becomes hot is wanted from then on: a hot copy is never there by
+ * chance. */
+static void want_if_made_hot(const struct instance *current, struct plan *plan)
+{
+	bool is_made_hot = plan->next.tier == TIER_HOT && current->tier != TIER_HOT;
+
+	if (is_made_hot && plan->action != ACTION_UNLOAD && (plan->holding.live > 0 || plan->holding.has_open_load))
+		plan->next.desired_state = DESIRED_LOADED;
+}
+
 static bool plan_change(struct db *db, const struct instance *current, const struct instance_change *change,
 			struct plan *plan, struct err *e)
 {
@@ -383,6 +396,7 @@ static bool plan_change(struct db *db, const struct instance *current, const str
 		return true;
 	if (!instance_holding(db, current, &plan->holding, e))
 		return false;
+	want_if_made_hot(current, plan);
 	if (plan->action == ACTION_UNLOAD)
 		plan->is_wanted = plan->turns_off && plan->holding.held > 0;
 	else

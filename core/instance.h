@@ -95,8 +95,9 @@ bool instance_apply(struct db *db, const struct instance *current, const struct 
 /* What is held of an App. */
 struct holding {
 	bool is_org_active;
-	unsigned live; /* live copies that no unload has doomed */
-	unsigned held; /* placements that hold anything: all but failed ones */
+	unsigned live;      /* live copies that no unload has doomed */
+	unsigned held;      /* placements that hold anything: all but failed ones */
+	bool has_open_load; /* an open operation asks for a copy */
 };
 bool instance_holding(struct db *db, const struct instance *instance, struct holding *ret_holding,
 		      struct err *e) MUST_CHECK;

@@ -66,7 +66,7 @@ static const char SQL_OPERATION_FAIL[] =
 static const char SQL_DEMAND_LOOK[] =
 	"SELECT o.status, i.status, i.deleted_at IS NOT NULL, i.failure_reason, "
 	"IF(i.next_attempt_at > UTC_TIMESTAMP(3), "
-	"TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(3), i.next_attempt_at), 0), " OPERATION_COLUMNS
+	"TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(3), i.next_attempt_at), 0), i.tier, " OPERATION_COLUMNS
 	" FROM orchestrator_instances i JOIN organizations o ON o.org_id = i.org_id "
 	"LEFT JOIN operations op ON op.instance_id = i.instance_id AND op.is_open = 1 AND op.action <> 'unload' "
 	"AND op.generation <= i.generation WHERE i.instance_id = ? ORDER BY op.operation_id LIMIT 1";
@@ -76,7 +76,7 @@ static const char SQL_DEMAND_INSERT[] =
 	"INSERT INTO operations (operation_id, instance_id, org_id, action, tier, generation, source, request_id, "
 	"next_publish_at, accepted_at) SELECT ?, i.instance_id, i.org_id, 'load', i.tier, i.generation, 'demand', ?, "
 	"UTC_TIMESTAMP(3) + INTERVAL 5 SECOND, UTC_TIMESTAMP(3) FROM orchestrator_instances i "
-	"WHERE i.instance_id = ? AND i.deleted_at IS NULL AND i.status = 'active' "
+	"WHERE i.instance_id = ? AND i.deleted_at IS NULL AND i.status = 'active' AND i.tier = 'demand' "
 	"AND (i.next_attempt_at IS NULL OR i.next_attempt_at <= UTC_TIMESTAMP(3)) LOCK IN SHARE MODE";
 
 enum {
@@ -234,12 +234,21 @@ struct demand {
 	bool is_ended; /* nothing is open and nothing stands in the way: insert one */
 };
 
-enum { DEMAND_ORG_STATUS, DEMAND_STATUS, DEMAND_IS_DELETED, DEMAND_REASON, DEMAND_BACKOFF_US, DEMAND_OPERATION };
+enum {
+	DEMAND_ORG_STATUS,
+	DEMAND_STATUS,
+	DEMAND_IS_DELETED,
+	DEMAND_REASON,
+	DEMAND_BACKOFF_US,
+	DEMAND_TIER,
+	DEMAND_OPERATION
+};
 
 /* What stands in the way of a load, from the row. */
 static enum problem demand_problem(struct db *db)
 {
 	enum status org_status = STATUS_ACTIVE, status = STATUS_ACTIVE;
+	enum tier tier = TIER_DEMAND;
 
 	(void)status_parse(db_col_str(db, DEMAND_ORG_STATUS), &org_status);
 	(void)status_parse(db_col_str(db, DEMAND_STATUS), &status);
@@ -249,7 +258,11 @@ static enum problem demand_problem(struct db *db)
 		return PROBLEM_ORG_SUSPENDED;
 	if (status == STATUS_SUSPENDED)
 		return PROBLEM_INSTANCE_SUSPENDED;
-	return db_col_i64(db, DEMAND_BACKOFF_US) > 0 ? PROBLEM_INSTANCE_FAILED : PROBLEM_NONE;
+	if (db_col_i64(db, DEMAND_BACKOFF_US) > 0)
+		return PROBLEM_INSTANCE_FAILED;
+	/* It has become hot: no chat loads it behind the operator's back. */
+	(void)tier_parse(db_col_str(db, DEMAND_TIER), &tier);
+	return tier == TIER_HOT && db_col_is_null(db, DEMAND_OPERATION) ? PROBLEM_INSTANCE_NOT_LOADED : PROBLEM_NONE;
 }
 
 static bool demand_look(struct db *db, struct demand *d, struct err *e)

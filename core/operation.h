@@ -64,7 +64,7 @@ bool operation_fail(struct db *db, const struct id *instance_id, uint64_t genera
 /*
  * A demand load by chat: one open operation per (App, generation), which everyone joins; the row is not touched.
  * *ret_op is the open one, *ret_is_new whether this call made it. PROBLEM_INSTANCE_FAILED with *ret_retry_after_s while
- * a backoff runs. One transaction of its own.
+ * a backoff runs, PROBLEM_INSTANCE_NOT_LOADED where it has become hot and nothing is open. One transaction of its own.
  */
 bool operation_demand(struct db *db, struct arena *mem, const struct id *instance_id, const char *request_id,
 		      struct operation *ret_op, bool *ret_is_new, int *ret_retry_after_s, const char **ret_reason,

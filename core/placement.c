@@ -352,11 +352,19 @@ static bool claim_build(struct db *db, struct claiming *job, const struct copies
 	return db_exec(db, e) && read_versions(db, job->mem, job->instance_id, &job->claim.row, e);
 }
 
+/* What drains, or was unloaded since the row was read, is not built anew for its own sake: at the row's generation the
+ * new copy would outlive the unload. */
+static bool is_own_ending(const struct copies *c)
+{
+	return c->has_own && (c->own_state == PLACE_DRAINING || c->own_generation < c->unload_generation ||
+			      c->own_generation > c->generation);
+}
+
 /* In the order of the results' importance: what ends the App first, then what others do already, then what is asked
  * for. */
 static bool claim_decide(struct db *db, struct claiming *job, const struct copies *c, struct err *e)
 {
-	bool is_rebuild = job->how & CLAIM_HOW_REBUILD && !(c->has_own && c->own_state == PLACE_DRAINING);
+	bool is_rebuild = job->how & CLAIM_HOW_REBUILD && !is_own_ending(c);
 	bool may = true;
 
 	if (!c->is_registered || !c->is_lease_valid) {

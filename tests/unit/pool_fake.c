@@ -261,7 +261,10 @@ static void place_build(struct fake_app *a, bool is_rebuild)
 
 enum claim_result fake_claim(struct fake *f, struct fake_app *a, unsigned how, int64_t now_ms, struct claim *ret_claim)
 {
-	bool is_rebuild = how & CLAIM_HOW_REBUILD && !(a->has_place && a->place == PLACE_DRAINING);
+	bool is_ending =
+		a->has_place && (a->place == PLACE_DRAINING || a->place_generation < a->row.unload_generation ||
+				 a->place_generation > a->row.generation);
+	bool is_rebuild = how & CLAIM_HOW_REBUILD && !is_ending;
 	enum claim_result result = CLAIM_LOST;
 
 	if (!f->is_dead)

@@ -350,6 +350,19 @@ static void a_change_asks_of_the_pool_what_it_needs(void)
 	}
 }
 
+/* Else nobody would bring it back after the loss of its worker. */
+static void what_a_chat_loaded_is_wanted_once_it_is_made_hot(void)
+{
+	struct id org = fixture_org(), held = fixture_app(&org, "demand", "unloaded");
+	struct id idle = fixture_app(&org, "demand", "unloaded");
+
+	fixture_place(&held, "w1", &w1, "ready", 1, NULL);
+	(void)apply(&org, &held, to_hot);
+	(void)apply(&org, &idle, to_hot);
+	CU_ASSERT_EQUAL(get(&held).desired_state, DESIRED_LOADED);
+	CU_ASSERT_EQUAL(get(&idle).desired_state, DESIRED_UNLOADED);
+}
+
 static void the_operation_says_what_happened(void)
 {
 	struct id org = fixture_org(), app = fixture_app(&org, "hot", "loaded");
@@ -505,6 +518,7 @@ static CU_TestInfo cases[] = {
 	CASE(the_best_placement_gives_the_state),
 	CASE(a_dead_workers_placement_is_no_state),
 	CASE(a_change_asks_of_the_pool_what_it_needs),
+	CASE(what_a_chat_loaded_is_wanted_once_it_is_made_hot),
 	CASE(the_operation_says_what_happened),
 	CASE(a_name_alone_does_not_concern_the_pool),
 	CASE(a_change_forgets_failures),

@@ -179,6 +179,18 @@ static void a_rebuild_needs_no_operation_and_the_copy_serves_on(void)
 	CU_ASSERT_STRING_EQUAL(text("SELECT build_generation FROM placements WHERE instance_id = ?", &app), "NULL");
 }
 
+static void what_was_unloaded_meanwhile_is_not_rebuilt(void)
+{
+	struct id app = fixture_app(&org, "hot", "unloaded");
+	struct claim c;
+
+	place(&app, &w1, "ready", 1);
+	change(&app, "generation = 3, rebuild_generation = 2, unload_generation = 3");
+	CU_ASSERT_EQUAL(claim_how(&w1, &app, CLAIM_HOW_REBUILD, &c), CLAIM_NOT_WANTED);
+	CU_ASSERT_STRING_EQUAL(placed(&app), "w1 ready 1");
+	CU_ASSERT_EQUAL(attempts(&app), 0);
+}
+
 static void a_backoff_is_waited_out(void)
 {
 	struct id app = wanted(NULL);
@@ -1016,6 +1028,7 @@ static CU_TestInfo claim_cases[] = {
 	CASE(a_wanted_app_is_claimed),
 	CASE(nothing_is_claimed_that_nobody_asks_for),
 	CASE(a_rebuild_needs_no_operation_and_the_copy_serves_on),
+	CASE(what_was_unloaded_meanwhile_is_not_rebuilt),
 	CASE(a_backoff_is_waited_out),
 	CASE(an_app_whose_builder_died_is_built_alone_and_at_last_not_at_all),
 	CASE(builds_under_way_are_not_dead_attempts),

@@ -363,6 +363,22 @@ static void a_build_that_ends_after_its_unload_serves_nobody(void)
 	driver_close(&d);
 }
 
+static void an_unload_that_comes_before_a_rebuild_is_claimed_wins(void)
+{
+	driver_open(&d);
+	unsigned app = loaded(0, TIER_HOT);
+	driver_hold(&d, app, PA_CLAIM);
+	fake_reload(row(app));
+	driver_look(&d, app);
+	EXPECT(driver_is_at(&d, app, PA_CLAIM));
+	fake_unload(row(app), -1); /* its event is lost */
+	driver_release(&d, app, PA_CLAIM);
+	EXPECT(d.apps[app].seen[PA_BUILD] == 1);
+	EXPECT(!driver_has(&d, app));
+	EXPECT(row(app)->unloads_done == 1);
+	driver_close(&d);
+}
+
 static void an_app_wanted_again_while_it_drains_is_built_beside(void)
 {
 	driver_open(&d);
@@ -602,6 +618,7 @@ static CU_TestInfo cases[] = {
 	CASE(two_row_reads_answered_in_the_wrong_order_end_at_the_newer_row),
 	CASE(a_row_that_changed_after_the_build_decides_again),
 	CASE(a_build_that_ends_after_its_unload_serves_nobody),
+	CASE(an_unload_that_comes_before_a_rebuild_is_claimed_wins),
 	CASE(an_app_wanted_again_while_it_drains_is_built_beside),
 	CASE(a_build_that_keeps_failing_waits_longer_and_the_old_copy_serves),
 	CASE(without_an_old_copy_the_last_good_version_serves),

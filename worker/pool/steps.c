@@ -663,10 +663,13 @@ void pool_claimed(struct pool *pool, struct pool_app *app, enum claim_result res
 	case CLAIM_BACKOFF:
 		app->retry_at_ms = now_ms + claim->row.retry_in_ms;
 		break;
+	case CLAIM_NOT_WANTED:
+		/* A copy that serves was unloaded since its row was read. */
+		app->is_dirty |= (app->how & CLAIM_HOW_REBUILD) != 0;
+		break;
 	case CLAIM_ENOUGH:
 	case CLAIM_PASS_ON:
 	case CLAIM_LOADING:
-	case CLAIM_NOT_WANTED:
 	case CLAIM_QUOTA_HOT:
 	case CLAIM_POISON:
 	case CLAIM_LOST:
