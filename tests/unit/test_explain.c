@@ -255,8 +255,9 @@ static void run_operations(void)
 	unsigned count;
 	const char *reason;
 	int retry_after_s;
-	bool is_new;
+	bool is_new = false;
 
+	fixture_run(db, "UPDATE orchestrator_instances SET tier = 'demand' WHERE instance_id = '%s'", app.text);
 	RUN(operation_list(db, fx.mem, &app, NULL, PAGE, &list, &count, &err));
 	RUN(operation_list(db, fx.mem, &app, &middle.operation, PAGE, &list, &count, &err));
 	RUN(operation_get(db, fx.mem, &org, &list[0].operation_id, &op, &problem, &err));
