@@ -129,8 +129,13 @@ struct bus_consumer_info {
 };
 bool bus_consumer_info(struct bus *bus, const char *stream, const char *durable, int timeout_ms,
 		       struct bus_consumer_info *ret_info, struct err *e) MUST_CHECK;
-/* Asks for up to batch events: they, and the server's statuses, come to inbox_subject (subscribed by the caller).
- * Nothing at all comes where stream or consumer do not exist: bus_consumer_info tells. */
+/*
+ * Asks for up to batch events: they, and the server's statuses, come to inbox_subject (subscribed by the caller).
+ * Nothing at all comes where stream or consumer do not exist (bus_consumer_info tells), or where the request fell
+ * between two leaders of a cluster. A request of more than two BUS_PULL_HEARTBEAT_MS is therefore answered with status
+ * 100 that often while nothing else comes: where that stays away, ask anew.
+ */
+#define BUS_PULL_HEARTBEAT_MS 1000
 bool bus_pull(struct bus *bus, const char *stream, const char *durable, const char *inbox_subject, int batch,
 	      int64_t expires_ms, struct err *e) MUST_CHECK;
 /* <inbox_prefix>.<unique>.<word>: a subject for the caller's own subscription. */

@@ -270,11 +270,15 @@ bool bus_consumer_info(struct bus *bus, const char *stream, const char *durable,
 bool bus_pull(struct bus *bus, const char *stream, const char *durable, const char *inbox_subject, int batch,
 	      int64_t expires_ms, struct err *e)
 {
-	char subject[BUS_SUBJECT_MAX], body[80];
+	/* The server takes a heartbeat of at most half the expiry. */
+	int64_t heartbeat_ms = expires_ms > 2 * BUS_PULL_HEARTBEAT_MS ? BUS_PULL_HEARTBEAT_MS : 0;
+	char subject[BUS_SUBJECT_MAX], body[120];
 	int len;
 
 	(void)snprintf(subject, sizeof(subject), "$JS.API.CONSUMER.MSG.NEXT.%.200s.%.200s", stream, durable);
-	len = snprintf(body, sizeof(body), "{\"batch\":%d,\"expires\":%" PRId64 "}", batch, expires_ms * NS_PER_MS);
+	len = snprintf(body, sizeof(body),
+		       "{\"batch\":%d,\"expires\":%" PRId64 ",\"idle_heartbeat\":%" PRId64 "}", batch,
+		       expires_ms * NS_PER_MS, heartbeat_ms * NS_PER_MS);
 	return bus_publish(bus, subject, inbox_subject, body, (size_t)len, e);
 }
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The pull loop. One request at a time is open at the consumer, for as many events as there are slots free; it ends
- * when they have come, when the server says so, or by its expiry. A pulled event is held until the pool has done with
- * it, and kept from redelivery every PROGRESS_MS. An event that cannot be read is logged and ended.
+ * when they have come, when the server says so, by its expiry, or when nothing is heard of it any more: a request that
+ * falls between two leaders of a cluster is known to nobody. A pulled event is held until the pool has done with it,
+ * and kept from redelivery every PROGRESS_MS. An event that cannot be read is logged and ended.
  */
 #include "worker/events.h"
 
@@ -23,6 +24,7 @@
 #define PULL_EXPIRES_MS 30000
 #define PULL_BATCH_MAX 256
 #define PULL_PAUSE_MS 200 /* after a status, so that nothing spins */
+#define PULL_SILENCE_MS (5 * BUS_PULL_HEARTBEAT_MS / 2)
 #define ACK_WAIT_S 30
 #define PROGRESS_MS 10000
 #define MAX_ACK_PENDING 20000
@@ -43,7 +45,7 @@ struct events {
 	char pull_subject[128];
 	struct held *held;
 	int pulls_open; /* events that the open request may still bring */
-	int64_t pull_ends_ms, pause_until_ms, progress_ms, info_ms, ensure_ms;
+	int64_t pull_ends_ms, heard_ms, pause_until_ms, progress_ms, info_ms, ensure_ms;
 	bool has_stream; /* stream and consumer were there when last looked */
 	bool is_ensuring, is_asking_info;
 	uint64_t waiting, redelivered;
@@ -156,6 +158,12 @@ void events_bus_up(struct engine *engine)
 
 /* --- asking --- */
 
+static bool is_pull_open(const struct events *events, int64_t now_ms)
+{
+	return events->pulls_open > 0 && now_ms < events->pull_ends_ms &&
+	       now_ms - events->heard_ms < PULL_SILENCE_MS;
+}
+
 void events_ask(struct engine *engine)
 {
 	struct events *events = engine->events;
@@ -171,7 +179,7 @@ void events_ask(struct engine *engine)
 			ensure(engine);
 		return;
 	}
-	if (batch == 0 || (events->pulls_open > 0 && now_ms < events->pull_ends_ms))
+	if (batch == 0 || is_pull_open(events, now_ms))
 		return;
 	if (batch > PULL_BATCH_MAX)
 		batch = PULL_BATCH_MAX;
@@ -180,6 +188,7 @@ void events_ask(struct engine *engine)
 		return;
 	}
 	events->pulls_open = batch;
+	events->heard_ms = now_ms;
 	events->pull_ends_ms = now_ms + PULL_EXPIRES_MS + 1000;
 }
 
@@ -204,6 +213,7 @@ void events_pulled(struct engine *engine, struct bus_msg **msg)
 	size_t len;
 	const char *data = bus_msg_data(*msg, &len);
 
+	events->heard_ms = clock_now_ms();
 	if (bus_msg_status(*msg) != 0) {
 		pull_status(engine, bus_msg_status(*msg));
 		return;
