@@ -2,6 +2,7 @@
 """Real servers for the stories: MariaDB, nats-server, lighttpd, hearth.fcgi, hearth-worker.
 
     stack = Stack(worker={"ttl_s": 1})       # all of them, in a folder of their own
+    stack = Stack(workers=3, nats_nodes=3)   # several workers, on a NATS cluster
     org = stack.new_org()
     app = org.new_app(tier="hot")
     org.admin.load(app)
@@ -30,6 +31,8 @@ import subprocess
 import tempfile
 import threading
 import time
+
+from proxy import Proxy
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("HEARTH_BUILD", SOURCE)).resolve()
@@ -547,24 +550,40 @@ class MariaDB(Program):
 
 
 class Nats(Program):
-    name = "nats-server"
+    """A NATS server: alone, or node `number` of the stack's cluster."""
 
-    def __init__(self, stack):
+    def __init__(self, stack, number=None):
+        self.name = f"nats-server-{number}" if number else "nats-server"
         super().__init__(stack)
-        self.port = None
-        self.store = stack.folder / "nats"
-        self.ports = stack.folder / "nats-ports"
+        self.port = self.monitor = self.route_port = None
+        self.store = stack.folder / self.name
+        self.ports = stack.folder / f"{self.name}-ports"
+        if number:
+            # The others must know where it is before it runs.
+            self.port, self.route_port = free_port(), free_port()
+
+    def server_conf(self):
+        """The example of conf/ with our addresses."""
+        text = (SOURCE / "conf" / ("nats-cluster.conf" if self.route_port else "nats.conf")).read_text()
+        lines = {"listen": f'"127.0.0.1:{self.port or -1}"', "\tstore_dir": f'"{self.store}"'}
+        if self.route_port:
+            routes = ", ".join(f'"nats://route:change-me-route@127.0.0.1:{n.route_port}"' for n in self.stack.nats_nodes)
+            text = re.sub(r"(?s)\troutes: \[.*?\]", f"\troutes: [{routes}]", text)
+            advertise = f"\tno_advertise: {str(not self.stack.is_nats_advertised).lower()}"
+            lines |= {"server_name": self.name, "\tlisten": f'"127.0.0.1:{self.route_port}"\n{advertise}'}
+        for key, value in lines.items():
+            text, n = re.subn(rf"(?m)^{key}:.*$", lambda m: f"{key}: {value}", text)
+            assert n == 1, key
+        return text + f'ports_file_dir: "{self.ports}"\nhttp: "127.0.0.1:-1"\n'
 
     def command(self):
-        text = (SOURCE / "conf/nats.conf").read_text()
-        text = re.sub(r"(?m)^listen:.*$", f'listen: "127.0.0.1:{self.port or -1}"', text)
-        text = re.sub(r"store_dir:.*", f'store_dir: "{self.store}"', text)
         self.ports.mkdir(exist_ok=True)
         for old in self.ports.iterdir():
             old.unlink()
-        (self.stack.folder / "nats.conf").write_text(text + f'ports_file_dir: "{self.ports}"\n')
+        conf = self.stack.folder / f"{self.name}.conf"
+        conf.write_text(self.server_conf())
         shutil.copy(SOURCE / "conf/nats-users.conf", self.stack.folder)
-        return ["nats-server", "-c", str(self.stack.folder / "nats.conf")]
+        return ["nats-server", "-c", str(conf)]
 
     def environment(self):
         return {f"HEARTH_NATS_{who.upper()}_PASSWORD": self.stack.secret(f"{who}-nats") for who in USERS}
@@ -572,10 +591,29 @@ class Nats(Program):
     def is_ready(self):
         for path in self.ports.glob("*.ports"):
             with contextlib.suppress(ValueError, KeyError, OSError):
-                self.port = int(json.loads(path.read_text())["nats"][0].rsplit(":", 1)[1])
+                ports = json.loads(path.read_text())
+                self.monitor = Http(int(ports["monitoring"][0].rsplit(":", 1)[1]))
+                self.port = int(ports["nats"][0].rsplit(":", 1)[1])
                 with socket.create_connection(("127.0.0.1", self.port), timeout=5) as s:
                     return s.recv(16).startswith(b"INFO")
         return False
+
+    def look(self, path):
+        """An answer of its monitoring."""
+        r = self.monitor.request("GET", path)
+        assert r.status == 200, r
+        return r.json
+
+    def is_in_cluster(self):
+        """Joined, and with a leader for JetStream."""
+        try:
+            return bool(self.look("/jsz").get("meta_cluster", {}).get("leader"))
+        except OSError:
+            return False
+
+    def clients(self):
+        """The names of the programs that are connected here, as they call themselves."""
+        return sorted(c.get("name", "") for c in self.look("/connz")["connections"])
 
     def wipe(self):
         """Takes JetStream's folder away; only while it is stopped."""
@@ -583,6 +621,9 @@ class Nats(Program):
         shutil.rmtree(self.store)
 
     def is_bad_line(self, line):
+        # Of a cluster some node is always the first that runs, and the last.
+        if self.route_port and re.search(r"connect to route|rid:\d", line):
+            return False
         # [ERR] also stands before a refused publish or subscription: a permission that is missing.
         return "[ERR]" in line or "[FTL]" in line
 
@@ -590,8 +631,8 @@ class Nats(Program):
 class NatsClient:
     """As much of the NATS protocol as a story needs: publish as one of the users, listen as it may."""
 
-    def __init__(self, stack, user):
-        self.socket = socket.create_connection(("127.0.0.1", stack.nats.port), timeout=30)
+    def __init__(self, stack, user, node=None):
+        self.socket = socket.create_connection(("127.0.0.1", (node or stack.nats).port), timeout=30)
         self.file = self.socket.makefile("rb")
         self.file.readline()  # INFO
         self.send("CONNECT", {"user": user, "pass": stack.secret(f"{user}-nats"), "verbose": False, "headers": True, "no_responders": True})
@@ -681,23 +722,30 @@ class App(Ours):
 
 
 class Worker(Ours):
+    """options are its own values of hearth.conf, by section: {"worker": {"hot_ceiling": 5}}."""
+
     name = "hearth-worker"
 
-    def __init__(self, stack, name=None):
+    def __init__(self, stack, name=None, **options):
         if name:
             self.name = f"hearth-worker-{name}"
         self.worker_id = name or "w1"
+        self.options = options
         self.former = None
+        self.bus, self.database = [], None  # its proxies, where the stack is_proxied: one for each NATS server
         super().__init__(stack)
 
     def command(self):
-        return [program("hearth-worker"), "--config", str(self.stack.conf_of_worker(self.worker_id))]
+        return [program("hearth-worker"), "--config", str(self.stack.conf_of_worker(self))]
 
     def incarnation(self):
         return self.stack.db.value(f"SELECT incarnation FROM workers WHERE worker_id = '{self.worker_id}' AND "
                                    "state = 'active' AND lease_until > UTC_TIMESTAMP(3)")
 
     def spawn(self):
+        if self.stack.is_proxied and not self.bus:
+            self.bus = [Proxy(("127.0.0.1", node.port)) for node in self.stack.nats_nodes]
+            self.database = Proxy(self.stack.db.socket, self.stack.folder / f"mariadb-{self.worker_id}.sock")
         if self.stack.db.is_running():
             self.former = self.stack.db.value(
                 f"SELECT incarnation FROM workers WHERE worker_id = '{self.worker_id}'")
@@ -706,6 +754,21 @@ class Worker(Ours):
     def is_ready(self):
         now = self.incarnation()
         return now is not None and now != self.former
+
+    def cut_off(self, how="cut"):
+        """From the bus: "cut" for connections that are refused, "hold" for silence."""
+        for proxy in self.bus:
+            getattr(proxy, how)()
+
+    def mend(self):
+        for proxy in (*self.bus, self.database):
+            proxy.mend()
+
+    def placed(self, state="ready"):
+        """The Apps that the database says it holds."""
+        return [row[0] for row in self.stack.db.run(
+            "SELECT instance_id FROM placements JOIN workers USING (worker_id, incarnation) "
+            f"WHERE worker_id = '{self.worker_id}' AND placements.state = '{state}' ORDER BY 1")]
 
 
 USERS = ("app", "worker", "ctl")
@@ -726,11 +789,15 @@ DEFAULTS = {
 
 
 class Stack:
-    """All servers together. worker=, app=, … are options of hearth.conf beside DEFAULTS."""
+    """All servers together. worker=, app=, … are options of hearth.conf beside DEFAULTS.
+
+    workers is how many, w1 to wN, or a list with the own options of each. nats_nodes > 1 makes a NATS cluster, with
+    the stream on up to three of them. is_proxied puts a proxy between each worker and each of its servers.
+    """
 
     _template = None
 
-    def __init__(self, start=True, **options):
+    def __init__(self, start=True, workers=1, nats_nodes=1, is_proxied=False, **options):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="hearth-"))
         self.conf = self.folder / "hearth.conf"
         self.secrets = {}
@@ -738,11 +805,15 @@ class Stack:
                         for section in {*DEFAULTS, *options}}
         self.allowed = []
         self.db = MariaDB(self, self.template())
-        self.nats = Nats(self)
+        self.is_proxied = is_proxied
+        self.is_nats_advertised = not is_proxied  # or a client would learn the way around its proxy
+        self.nats_nodes = [Nats(self, i + 1 if nats_nodes > 1 else None) for i in range(nats_nodes)]
+        self.nats = self.nats_nodes[0]
         self.app = App(self)
-        self.worker = Worker(self)
+        own = workers if isinstance(workers, list) else [{}] * workers
+        self.worker = Worker(self, **({"worker": own[0]} if own[0] else {}))
+        self.more_workers = [Worker(self, f"w{i}", worker=one) for i, one in enumerate(own[1:], 2)]
         self.lighttpd = Lighttpd(self)
-        self.more_workers = []
         if start:
             try:
                 self.start()
@@ -751,8 +822,12 @@ class Stack:
                 raise
 
     @property
+    def workers(self):
+        return [self.worker, *self.more_workers]
+
+    @property
     def programs(self):
-        return [self.lighttpd, self.app, self.worker, *self.more_workers, self.nats, self.db]
+        return [self.lighttpd, self.app, *self.workers, *self.nats_nodes, self.db]
 
     # --- what the programs read ---
 
@@ -773,9 +848,10 @@ class Stack:
                 ("user", f"hearth_{who}" if kind == "database" else who),
                 ("password_file", self.secret_file(f"{who}-{kind}")))}
 
+        ports = [node.port or 4222 for node in self.nats_nodes]
         sections = {
             "database": {"socket": self.db.socket},
-            "nats": {"url": f"nats://127.0.0.1:{self.nats.port or 4222}"},
+            "nats": {"url": ",".join(f"nats://127.0.0.1:{p}" for p in ports), "stream_replicas": min(3, len(ports))},
             "app": {"socket": self.app.socket, "dashboard_dir": SOURCE / "fcgi-app/dashboard",
                     **login("app", "database", "nats")},
             "worker": {"name": "w1", **login("worker", "database", "nats")},
@@ -796,11 +872,17 @@ class Stack:
         new.chmod(0o600)
         new.rename(path or self.conf)
 
-    def conf_of_worker(self, worker_id):
-        if worker_id == "w1":
+    def conf_of_worker(self, worker):
+        """The stack's file, or where the worker differs one of its own."""
+        changes = {section: dict(values) for section, values in worker.options.items()}
+        if worker.bus:
+            changes.setdefault("nats", {})["url"] = ",".join(f"nats://127.0.0.1:{p.port}" for p in worker.bus)
+            changes.setdefault("database", {})["socket"] = worker.database.path
+        if worker is self.worker and not changes:
             return self.conf
-        path = self.folder / f"hearth-{worker_id}.conf"
-        self.write_conf(path, worker={"name": worker_id})
+        changes.setdefault("worker", {})["name"] = worker.worker_id
+        path = self.folder / f"hearth-{worker.worker_id}.conf"
+        self.write_conf(path, **changes)
         return path
 
     # --- starting and stopping ---
@@ -814,17 +896,26 @@ class Stack:
 
     def start(self):
         self.db.spawn()
-        self.nats.spawn()
+        for node in self.nats_nodes:
+            node.spawn()
         self.db.wait_ready()
-        self.nats.wait_ready()
+        self.wait_nats_ready()
         self.write_conf()
-        self.worker.spawn()
+        for worker in self.workers:
+            worker.spawn()
         self.app.start()
         self.lighttpd.start()
-        self.worker.wait_ready()
+        for worker in self.workers:
+            worker.wait_ready()
         self.http = Http(self.lighttpd.port)
         eventually(lambda: self.http.request("GET", "/readyz").status == 200, 30, "the application is ready")
         self.sys = Api(self.http, self.ctl("token", "create", "--role", "sys_admin", "tests").strip())
+
+    def wait_nats_ready(self):
+        for node in self.nats_nodes:
+            node.wait_ready()
+        if len(self.nats_nodes) > 1:
+            eventually(lambda: all(n.is_in_cluster() for n in self.nats_nodes), 60, "the NATS cluster has formed")
 
     def ctl(self, *args, check=True):
         """Runs hearthctl and returns what it printed."""
@@ -841,8 +932,9 @@ class Stack:
     def new_org(self, **fields):
         return Org(self, **fields)
 
-    def add_worker(self, name):
-        worker = Worker(self, name)
+    def add_worker(self, name, **options):
+        """One more; options are those of its [worker] section."""
+        worker = Worker(self, name, worker=options)
         self.more_workers.append(worker)
         worker.start()
         return worker
@@ -891,6 +983,25 @@ class Stack:
         assert r.status == 200, r
         return r.json
 
+    def stream(self):
+        """(stream, consumer) as a server's monitoring shows them, with their leaders in a cluster; None while unknown."""
+        for node in self.nats_nodes:
+            with contextlib.suppress(OSError, KeyError, IndexError):
+                stream = node.look("/jsz?accounts=1&streams=1&consumers=1")["account_details"][0]["stream_detail"][0]
+                consumer = stream["consumer_detail"][0]
+                # The requests that wait are known to the consumer's leader alone.
+                if len(self.nats_nodes) == 1 or consumer["cluster"]["leader"] == node.name:
+                    return stream, consumer
+        return None
+
+    def wait_all_ask(self):
+        """Until each worker has a request for load events open."""
+        live = len([w for w in self.workers if w.is_running()])
+        eventually(lambda: (s := self.stream()) and s[1]["num_waiting"] == live, 30, "all workers ask for loads")
+
+    def node_of(self, name):
+        return next(n for n in self.nats_nodes if n.name == name)
+
     def next_flush(self):
         """The pool's statistics, of a flush that began after this call."""
         before = self.db.value("SELECT UTC_TIMESTAMP(3)").replace(" ", "T")
@@ -925,7 +1036,7 @@ def make_template():
     try:
         stack = Stack.__new__(Stack)
         stack.folder, stack.conf, stack.options = folder, folder / "hearth.conf", {}
-        stack.db, stack.nats, stack.app = db, Nats(stack), App(stack)
+        stack.db, stack.nats_nodes, stack.app = db, [Nats(stack)], App(stack)
         sql = (SOURCE / "conf/mariadb-setup.sql").read_text()
         for who in USERS:
             sql = sql.replace(f"change-me-{who}", stack.secret(f"{who}-database"))
