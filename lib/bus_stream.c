@@ -276,9 +276,8 @@ bool bus_pull(struct bus *bus, const char *stream, const char *durable, const ch
 	int len;
 
 	(void)snprintf(subject, sizeof(subject), "$JS.API.CONSUMER.MSG.NEXT.%.200s.%.200s", stream, durable);
-	len = snprintf(body, sizeof(body),
-		       "{\"batch\":%d,\"expires\":%" PRId64 ",\"idle_heartbeat\":%" PRId64 "}", batch,
-		       expires_ms * NS_PER_MS, heartbeat_ms * NS_PER_MS);
+	len = snprintf(body, sizeof(body), "{\"batch\":%d,\"expires\":%" PRId64 ",\"idle_heartbeat\":%" PRId64 "}",
+		       batch, expires_ms * NS_PER_MS, heartbeat_ms * NS_PER_MS);
 	return bus_publish(bus, subject, inbox_subject, body, (size_t)len, e);
 }
 

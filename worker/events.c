@@ -160,8 +160,7 @@ void events_bus_up(struct engine *engine)
 
 static bool is_pull_open(const struct events *events, int64_t now_ms)
 {
-	return events->pulls_open > 0 && now_ms < events->pull_ends_ms &&
-	       now_ms - events->heard_ms < PULL_SILENCE_MS;
+	return events->pulls_open > 0 && now_ms < events->pull_ends_ms && now_ms - events->heard_ms < PULL_SILENCE_MS;
 }
 
 void events_ask(struct engine *engine)
