@@ -529,7 +529,8 @@ class MariaDB(Program):
         subprocess.run(
             ["mariadb-install-db", "--no-defaults", f"--datadir={self.data}", "--skip-test-db", "--force",  # names need not be looked up
              "--auth-root-authentication-method=socket", f"--auth-root-socket-user={user_name()}",
-             "--innodb-log-file-size=16M"] + (["--user=root"] if os.geteuid() == 0 else []),
+             # Of its own: a server that starts removes the temporary tables of all others in a shared one.
+             f"--tmpdir={self.stack.folder}", "--innodb-log-file-size=16M"] + (["--user=root"] if os.geteuid() == 0 else []),
             check=True, stdout=subprocess.DEVNULL, env={"PATH": PATH, "LC_ALL": "C"})
 
     def run(self, sql, database="hearth"):
