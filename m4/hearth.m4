@@ -31,6 +31,9 @@ AC_DEFUN([HEARTH_COMPILER_FLAGS], [
       [HEARTH_CFLAGS="$HEARTH_CFLAGS -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2"])
   ])
   AS_IF([test "x$enable_werror" = xyes], [HEARTH_CFLAGS="$HEARTH_CFLAGS -Werror"])
+  dnl What make bench may measure.
+  AS_CASE(["$with_sanitizer $CFLAGS"], [no*-O@<:@2-9@:>@*], [hearth_is_fast=yes], [hearth_is_fast=no])
+  AM_CONDITIONAL([HAVE_FAST_BUILD], [test "$hearth_is_fast" = yes])
   AC_SUBST([HEARTH_CFLAGS])
   AC_SUBST([HEARTH_LDFLAGS])
 ])

@@ -8,6 +8,7 @@ PACKAGES_BUILD="gcc libc6-dev make autoconf automake pkg-config libfcgi-dev libj
 	libnats-dev libuv1-dev libsodium-dev libinih-dev uthash-dev libcunit1-dev"
 PACKAGES_RUN="mariadb-server nats-server lighttpd curl"
 PACKAGES_TEST="python3 python3-pytest"
+PACKAGES_BENCH="wrk"
 
 # mariadbd, nats-server and lighttpd are in /usr/sbin, which is not on everybody's path.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin

@@ -501,6 +501,7 @@ class MariaDB(Program):
     def __init__(self, stack, template=None):
         super().__init__(stack)
         self.data = stack.folder / "mariadb"
+        self.more_options = []  # after those of options(), so they win
         self.socket = stack.folder / "mariadb.sock"
         if template:
             subprocess.run(["cp", "-a", "--reflink=auto", str(template), str(self.data)], check=True)
@@ -514,7 +515,7 @@ class MariaDB(Program):
         ] + (["--user=root"] if os.geteuid() == 0 else [])
 
     def command(self):
-        return ["mariadbd", "--no-defaults", *self.options()]
+        return ["mariadbd", "--no-defaults", *self.options(), *self.more_options]
 
     def is_ready(self):
         with socket.socket(socket.AF_UNIX) as s:

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+# make bench: the promised figures, with their floors. BENCH="chat lifecycle" measures a part.
+# The programs are only built for it. A build with sanitizers or without -O2 is no measure: then another one is
+# made beside it, in bench-build.
+BENCH_FILES = %D%/bench.py %D%/figures_http.py %D%/figures_pool.py %D%/load.py %D%/rows.py %D%/scale.py \
+	%D%/servers.py
+EXTRA_DIST += $(BENCH_FILES) %D%/wrk.lua
+BENCH_BINARIES = %D%/floor_fcgi
+EXTRA_PROGRAMS = $(BENCH_BINARIES)
+CLEANFILES += $(BENCH_BINARIES) bench-results.json
+%C%_floor_fcgi_CFLAGS = $(AM_CFLAGS) $(FCGI_CFLAGS)
+%C%_floor_fcgi_LDADD = $(FCGI_LIBS)
+
+BENCH =
+BENCH_RUN = cd $(srcdir)/%D% && HEARTH_RESULTS=$(or $(HEARTH_RESULTS),$(abs_top_builddir)) \
+	HEARTH_BUILD=$(abs_top_builddir) PYTHONDONTWRITEBYTECODE=1 $(PYTHON3)
+.PHONY: bench
+if HAVE_FAST_BUILD
+bench: all $(BENCH_BINARIES)
+	$(AM_V_at)$(BENCH_RUN) bench.py $(BENCH)
+else
+bench: bench-build/Makefile
+	$(AM_V_at)HEARTH_RESULTS=$(abs_top_builddir) $(MAKE) -C bench-build bench
+
+bench-build/Makefile:
+	@test ! -f $(srcdir)/config.status || { echo "This build has sanitizers or no -O2, and the source tree is" \
+		"configured in place: run make distclean, then ./configure && make bench." >&2; exit 1; }
+	$(AM_V_GEN)mkdir -p bench-build && cd bench-build && $(abs_top_srcdir)/configure -q CFLAGS="-O2 -g"
+
+clean-local:
+	rm -rf bench-build
+endif
