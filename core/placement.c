@@ -72,6 +72,9 @@ static const char SQL_PLACE_GONE[] = "DELETE FROM placements" OWN;
 /* Whatever does not serve, also of an earlier incarnation. */
 static const char SQL_PLACE_POISONED[] = "DELETE FROM placements WHERE instance_id = ? AND worker_id = ?"
 					 " AND (incarnation <> ? OR state IN ('loading', 'failed'))";
+static const char SQL_NEWEST_OPEN_LOAD[] =
+	"SELECT operation_id FROM operations WHERE instance_id = ? AND is_open = 1 AND action <> 'unload'"
+	" ORDER BY operation_id DESC LIMIT 1";
 /* The youngest of the live ready ones. */
 static const char SQL_YOUNGEST[] = "SELECT p.worker_id FROM placements p JOIN workers w ON w.worker_id = p.worker_id"
 				   " WHERE p.instance_id = ? AND p.state = 'ready' AND " SQL_IS_LIVE
@@ -161,7 +164,7 @@ struct job {
 
 	enum place_result result;
 	unsigned ended;
-	struct id recovery_op;
+	struct id next_op;
 	bool is_dropped;
 };
 
@@ -611,20 +614,35 @@ enum place_result placement_give_back(struct db *db, const struct worker_identit
 
 /* --- leaving --- */
 
-static bool make_recovery(struct db *db, struct job *job, const struct copies *c, struct err *e)
+static bool newest_open_load(struct db *db, const struct id *instance_id, struct id *ret_operation, struct err *e)
 {
+	db_use(db, SQL_NEWEST_OPEN_LOAD);
+	db_bind_id(db, instance_id);
+	enum db_result result = sql_first(db, e);
+	if (result == DB_ROW)
+		*ret_operation = db_col_id(db, 0);
+	return result != DB_FAIL;
+}
+
+/* Who brings the App up elsewhere: an operation that is open already, else a recovery operation. */
+static bool hand_over(struct db *db, struct job *job, const struct copies *c, struct err *e)
+{
+	bool is_awaited = c->has_open_load && c->is_active && c->is_wanted_hot && c->retry_in_ms <= 0 &&
+			  c->live < copies_wanted(c);
 	struct operation op;
 	unsigned others;
 
-	if (!copies_need_recovery(c))
+	if (!is_awaited && !copies_need_recovery(c))
 		return true;
 	if (!lease_count_live(db, job->who->worker_id, &others, e))
 		return false;
 	if (others == 0)
 		return true;
+	if (is_awaited)
+		return newest_open_load(db, &c->instance_id, &job->next_op, e);
 	if (!copies_recover(db, c, &op, e))
 		return false;
-	job->recovery_op = op.operation_id;
+	job->next_op = op.operation_id;
 	return true;
 }
 
@@ -634,21 +652,21 @@ static bool draining_body(struct db *db, void *closure, struct err *e)
 	struct copies c;
 	enum db_result opened = open_app(db, job, &c, e);
 
-	job->recovery_op = (struct id){""};
+	job->next_op = (struct id){""};
 	if (opened != DB_ROW)
 		return opened == DB_DONE;
 	if (!attempt_back(db, job, &c, e) || !write_own(db, SQL_PLACE_DRAINING, job, e) || !settle(db, job, &c, e))
 		return false;
-	return !job->hand_over || make_recovery(db, job, &c, e);
+	return !job->hand_over || hand_over(db, job, &c, e);
 }
 
 enum place_result placement_draining(struct db *db, const struct worker_identity *who, const struct id *instance_id,
-				     bool hand_over, struct id *ret_recovery_op, unsigned *ret_ended, struct err *e)
+				     bool hand_over, struct id *ret_next_op, unsigned *ret_ended, struct err *e)
 {
 	struct job job = {.who = who, .instance_id = instance_id, .hand_over = hand_over};
 	enum place_result result = run(db, draining_body, &job, e);
 
-	*ret_recovery_op = job.recovery_op;
+	*ret_next_op = job.next_op;
 	*ret_ended = job.ended;
 	return result;
 }

@@ -127,10 +127,11 @@ enum place_result placement_failed(struct db *db, const struct worker_identity *
  */
 enum place_result placement_give_back(struct db *db, const struct worker_identity *who, const struct id *instance_id,
 				      unsigned *ret_ended, struct err *e) MUST_CHECK;
-/* The copy stops taking turns. hand_over: it is hot and wanted, and other live workers exist: a recovery operation is
- * made in the same transaction, whose id is returned for publishing ("" none). */
+/* The copy stops taking turns. hand_over: where it is hot and wanted, copies elsewhere do not suffice, and other live
+ * workers exist, *ret_next_op is what brings the App up there and is to be published: an operation that is open
+ * already, or a recovery operation made in the same transaction. "": it need not be waited for. */
 enum place_result placement_draining(struct db *db, const struct worker_identity *who, const struct id *instance_id,
-				     bool hand_over, struct id *ret_recovery_op, unsigned *ret_ended,
+				     bool hand_over, struct id *ret_next_op, unsigned *ret_ended,
 				     struct err *e) MUST_CHECK;
 /* Nothing of it is left here: the row goes, operations that waited for it end. */
 enum place_result placement_gone(struct db *db, const struct worker_identity *who, const struct id *instance_id,

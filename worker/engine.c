@@ -187,24 +187,47 @@ static bool work_others(struct db *db, void *data, struct err *e)
 	return true;
 }
 
+static void look_for_others(struct engine *engine, job_done done)
+{
+	struct others *o = xcalloc(1, sizeof(*o));
+
+	memcpy(o->worker_id, engine->who.worker_id, sizeof(o->worker_id));
+	engine->is_looking = true;
+	engine_job(engine, work_others, done, o);
+}
+
 static void done_others(struct engine *engine, void *data, bool ok, const struct err *e)
 {
 	struct others *o = data;
-	bool has_others = ok && o->count > 0;
 
+	engine->is_looking = false;
+	engine->has_others = ok && o->count > 0;
 	if (!ok)
 		log_warn("other workers not read; leaving as if alone", "error=%s", e->text);
-	if (has_others)
+	if (engine->has_others)
 		events_hear_reports(engine);
 	lease_keeper_leave(engine->lease);
-	pool_stop(engine->pool, has_others, engine->stop_deadline_ms, clock_now_ms());
+	pool_stop(engine->pool, engine->has_others, engine->stop_deadline_ms, clock_now_ms());
+	free(o);
+}
+
+/* Those we hand over to may be stopping too: workers of one host often stop together. */
+static void done_others_again(struct engine *engine, void *data, bool ok, const struct err *e)
+{
+	struct others *o = data;
+
+	(void)e;
+	engine->is_looking = false;
+	if (ok && o->count == 0) {
+		engine->has_others = false;
+		log_info("no other worker is left; nothing more is handed over", NULL);
+		pool_stop(engine->pool, false, engine->stop_deadline_ms, clock_now_ms());
+	}
 	free(o);
 }
 
 static void stop(struct engine *engine, const char *why)
 {
-	struct others *o;
-
 	if (engine->is_stopping) {
 		log_info("already stopping", "signal=%s", why);
 		return;
@@ -214,9 +237,7 @@ static void stop(struct engine *engine, const char *why)
 	if (engine->recovery != NULL)
 		recovery_pass_end(engine->recovery);
 	log_info("stopping: finishing turns", "signal=%s turns=%u", why, pool_counts(engine->pool).turns_in_flight);
-	o = xcalloc(1, sizeof(*o));
-	memcpy(o->worker_id, engine->who.worker_id, sizeof(o->worker_id));
-	engine_job(engine, work_others, done_others, o);
+	look_for_others(engine, done_others);
 }
 
 static void close_handles(struct engine *engine)
@@ -256,6 +277,8 @@ static void stopping_second(struct engine *engine)
 	if (!pool_is_stopping(engine->pool) || !pool_is_empty(engine->pool)) {
 		if (atomic_load(&engine->gave_up_ms) == 0 && clock_now_ms() > engine->stop_deadline_ms + GIVE_UP_MS)
 			give_up(engine);
+		else if (engine->has_others && !engine->is_looking)
+			look_for_others(engine, done_others_again);
 		stats_book_second(engine, false);
 		return;
 	}

@@ -61,9 +61,10 @@ struct engine {
 	bool is_registered; /* `who` is valid */
 	bool is_pumping;
 	bool is_stopping, is_finished;
-	int64_t stop_deadline_ms;   /* is_stopping: turns are cut then */
-	_Atomic int64_t gave_up_ms; /* a stop that took too long: jobs queued before do nothing; 0: not */
-	int64_t drained_ms;         /* when the pool was found empty; 0: not yet */
+	bool has_others, is_looking; /* is_stopping: other live workers, when last looked */
+	int64_t stop_deadline_ms;    /* is_stopping: turns are cut then */
+	_Atomic int64_t gave_up_ms;  /* a stop that took too long: jobs queued before do nothing; 0: not */
+	int64_t drained_ms;          /* when the pool was found empty; 0: not yet */
 	int exit_status;
 };
 

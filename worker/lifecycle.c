@@ -62,7 +62,7 @@ struct step {
 	struct claim claim;
 	enum claim_result claim_result;
 	enum place_result place_result;
-	struct id recovery_op;
+	struct id next_op;
 	bool elsewhere;
 	unsigned ended;
 };
@@ -168,7 +168,7 @@ static bool work_claim(struct db *db, void *data, struct err *e)
 static void publish_event(struct engine *engine, const struct step *s, bool use_loads)
 {
 	struct event event = {
-		.operation_id = s->recovery_op,
+		.operation_id = s->next_op,
 		.instance_id = s->action.instance_id,
 		.org_id = s->action.org_id,
 		.action = ACTION_LOAD,
@@ -259,7 +259,7 @@ static bool work_place(struct db *db, void *data, struct err *e)
 		if (a->evict == EVICT_SURPLUS)
 			return drop_surplus(db, s, e);
 		s->place_result =
-			placement_draining(db, &s->who, &a->instance_id, a->hand_over, &s->recovery_op, &s->ended, e);
+			placement_draining(db, &s->who, &a->instance_id, a->hand_over, &s->next_op, &s->ended, e);
 		break;
 	case PA_GONE:
 		s->place_result = placement_gone(db, &s->who, &a->instance_id, &s->ended, e);
@@ -355,8 +355,8 @@ static void done_place(struct engine *engine, void *data, bool ok, const struct 
 	} else if (s->place_result == PLACE_OK) {
 		tell(engine, s);
 	}
-	bool hands_nothing_over = s->action.kind == PA_DRAINING && !id_is_set(&s->recovery_op);
-	if (ok && id_is_set(&s->recovery_op))
+	bool hands_nothing_over = s->action.kind == PA_DRAINING && !id_is_set(&s->next_op);
+	if (ok && id_is_set(&s->next_op))
 		publish_event(engine, s, true);
 	struct id instance_id = s->action.instance_id;
 	pool_recorded(engine->pool, s->app, pool_done_of(s->place_result), now_ms);

@@ -944,6 +944,11 @@ class Stack:
     def stop(self):
         """Stops all, in order; returns complaints."""
         found = []
+        if len(self.workers) > 1:
+            for worker in self.workers:  # together: one after the other would hand over to the next
+                if worker.is_running():
+                    worker.process.send_signal(signal.SIGTERM)
+                    worker.process.send_signal(signal.SIGCONT)
         for program_ in self.programs:
             try:
                 status = program_.stop()

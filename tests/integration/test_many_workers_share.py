@@ -2,7 +2,7 @@
 """Three workers on a NATS cluster of three share the loads by their free build slots."""
 import collections
 
-from harness import eventually
+from harness import at_once, eventually
 
 # w1 has many slots, w2 few, w3 has no room for hot Apps.
 OPTIONS = {"nats_nodes": 3, "workers": [{"builds_max": 8}, {"builds_max": 2}, {"hot_ceiling": 0}]}
@@ -12,7 +12,7 @@ ALLOWED = [r"App failed .* reason=hot_ceiling"]
 
 def load_all(org, apps):
     """Asks for all at once, and returns how many each worker has taken."""
-    operations = [org.admin.lifecycle("load", app).json["operation_id"] for app in apps]
+    operations = at_once(*(lambda app=app: org.admin.lifecycle("load", app).json["operation_id"] for app in apps))
     ended = [org.admin.ended(op, 40) for op in operations]
     assert {op["state"] for op in ended} == {"succeeded"}, ended
     return collections.Counter(op["worker_id"] for op in ended)
@@ -21,7 +21,7 @@ def load_all(org, apps):
 def test_a_worker_with_more_build_slots_takes_more_and_one_without_room_none(stack):
     org = stack.new_org()
     stack.wait_all_ask()
-    apps = [org.new_app(tier="hot", config={"build_delay_ms": 300}) for _ in range(30)]
+    apps = [org.new_app(tier="hot", config={"build_delay_ms": 1500}) for _ in range(20)]
     taken = load_all(org, apps)
     assert taken["w3"] == 0
     assert taken["w1"] > 2 * taken["w2"] > 0, taken

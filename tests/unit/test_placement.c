@@ -713,28 +713,32 @@ static void an_unload_ends_when_the_last_copy_is_gone(void)
 	CU_ASSERT_EQUAL(ended, 0);
 }
 
-/* A copy that is handed over, in rows: whether a recovery operation is made. */
+/* A copy that is handed over, in rows: whether the App is waited for, and whether a recovery operation is made for it.
+ */
 static void hot_apps_are_handed_over_where_somebody_can_take_them(void)
 {
 	static const struct {
 		int line;
 		const char *set;
 		bool has_open_load, others_leave, is_elsewhere;
-		bool is_made;
+		bool is_awaited, is_made;
 	} rows[] = {
-		{__LINE__, "tier = 'hot'", false, false, false, true},
-		{__LINE__, "tier = 'demand'", false, false, false, false},
-		{__LINE__, "desired_state = 'unloaded'", false, false, false, false},
-		{__LINE__, "status = 'suspended'", false, false, false, false},
-		{__LINE__, "tier = 'hot'", true, false, false, false},
-		{__LINE__, "tier = 'hot'", false, true, false, false},
-		{__LINE__, "tier = 'hot'", false, false, true, false},
-		{__LINE__, "replicas = 2", false, false, true, true},
+		{__LINE__, "tier = 'hot'", false, false, false, true, true},
+		{__LINE__, "tier = 'demand'", false, false, false, false, false},
+		{__LINE__, "desired_state = 'unloaded'", false, false, false, false, false},
+		{__LINE__, "status = 'suspended'", false, false, false, false, false},
+		{__LINE__, "tier = 'hot'", true, false, false, true, false},
+		{__LINE__, "tier = 'hot'", true, true, false, false, false},
+		{__LINE__, "tier = 'hot'", true, false, true, false, false},
+		{__LINE__, "next_attempt_at = NOW(3) + INTERVAL 1 HOUR", true, false, false, false, false},
+		{__LINE__, "tier = 'hot'", false, true, false, false, false},
+		{__LINE__, "tier = 'hot'", false, false, true, false, false},
+		{__LINE__, "replicas = 2", false, false, true, true, true},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		struct id app = fixture_app(&org, "hot", "loaded");
-		struct id op = {""};
+		struct id op = {""}, open = {""};
 		unsigned ended;
 
 		fixture_run(fx.db, "UPDATE workers SET state = '%s' WHERE worker_id <> 'w1'",
@@ -744,9 +748,11 @@ static void hot_apps_are_handed_over_where_somebody_can_take_them(void)
 		if (rows[i].is_elsewhere)
 			place(&app, &w2, "ready", 1);
 		if (rows[i].has_open_load)
-			(void)fixture_operation(&app, "load", 9);
+			open = fixture_operation(&app, "load", 9);
 		CHECK_ROW(&rows[i], placement_draining(fx.db, &w1, &app, true, &op, &ended, &err) == PLACE_OK);
-		CHECK_ROW(&rows[i], id_is_set(&op) == rows[i].is_made);
+		CHECK_ROW(&rows[i], id_is_set(&op) == rows[i].is_awaited);
+		if (rows[i].is_awaited)
+			CHECK_ROW(&rows[i], id_equal(&op, &open) == !rows[i].is_made);
 		if (rows[i].is_made)
 			CHECK_ROW(&rows[i], fixture_number("SELECT action = 'load' AND source = 'recovery' AND"
 							   " state = 'accepted' AND generation = 1 FROM operations"

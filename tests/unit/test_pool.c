@@ -584,6 +584,20 @@ static void a_worker_with_others_serves_hot_apps_until_they_are_handed_over(void
 	driver_close(&d);
 }
 
+static void what_nobody_is_left_to_take_over_is_let_go(void)
+{
+	driver_open(&d);
+	unsigned busy = loaded(0, TIER_HOT), idle = loaded(0, TIER_HOT);
+	driver_stop(&d, true, 10000);
+	unsigned turn = driver_turn(&d, busy);
+	driver_stop(&d, false, 10000);
+	EXPECT(!driver_has(&d, idle));
+	EXPECT(driver_has(&d, busy));
+	driver_turn_end(&d, turn);
+	EXPECT(pool_is_empty(d.pool));
+	driver_close(&d);
+}
+
 static void a_lost_incarnation_lets_go_without_a_write(void)
 {
 	driver_open(&d);
@@ -631,6 +645,7 @@ static CU_TestInfo cases[] = {
 	CASE(a_restored_backup_counts_as_below_both_marks),
 	CASE(a_lone_worker_that_stops_finishes_its_turns_and_leaves),
 	CASE(a_worker_with_others_serves_hot_apps_until_they_are_handed_over),
+	CASE(what_nobody_is_left_to_take_over_is_let_go),
 	CASE(a_lost_incarnation_lets_go_without_a_write),
 	CU_TEST_INFO_NULL,
 };

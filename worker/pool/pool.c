@@ -453,6 +453,7 @@ void pool_stop(struct pool *pool, bool has_others, int64_t deadline_ms, int64_t 
 	step_end_waits(pool);
 	HASH_ITER (hh, pool->apps, app, next) {
 		app->cut_at_ms = app->is_leaving || app->is_lost ? earlier(app->cut_at_ms, deadline_ms) : deadline_ms;
+		app->is_handing_over &= has_others;
 		step_advance(pool, app, now_ms);
 	}
 }

@@ -140,7 +140,7 @@ const struct id_bin *pool_copy_instance(const struct pool_copy *copy);
  * next incarnation. */
 void pool_lose_all(struct pool *pool, int64_t now_ms);
 /* SIGTERM. has_others: hot Apps are handed over and served until pool_handed_over or the deadline; else turns end and
- * it is empty. */
+ * it is empty. Again with has_others false: the others are gone by now, nothing more is handed over. */
 void pool_stop(struct pool *pool, bool has_others, int64_t deadline_ms, int64_t now_ms);
 void pool_handed_over(struct pool *pool, const struct id *instance_id, int64_t now_ms);
 bool pool_is_empty(const struct pool *pool);
