@@ -19,10 +19,13 @@ sys.path.insert(0, str(HERE.parent / "integration"))
 
 import figures_http  # noqa: E402
 import figures_pool  # noqa: E402
+import figures_streams  # noqa: E402
 import harness  # noqa: E402
 import rows  # noqa: E402
 
-GROUPS = {**figures_http.GROUPS, **figures_pool.GROUPS}
+ALL = {**figures_http.GROUPS, **figures_pool.GROUPS, **figures_streams.GROUPS}
+GROUPS = {name: ALL[name] for name in ("lifecycle", "chat", "not_loaded", "memory", "loads", "streams", "reloads",
+                                       "takeover", "pool_stats")}
 
 
 def main(names):

@@ -11,7 +11,7 @@ ROUNDS = 3
 SECONDS = 4
 WARM_UP = 1
 LIFECYCLE_APPS = 1000
-BIG_QUOTAS = {"instances": 4000000, "hot": 4000000, "demand": 4000000}
+MANY_APPS = 1000000
 
 
 def in_turns(stack, request, clients, between=lambda: None, **kind):
@@ -34,7 +34,7 @@ def figure_of(name, reach, floors, figures, note=""):
 def lifecycle():
     """Loads of Apps that are hot and held: each is a transaction, a publish that is acked, and work for the worker."""
     with servers(floor=True) as stack:
-        org = stack.new_org(quotas=BIG_QUOTAS)
+        org = stack.new_org(quotas=scale.BIG_QUOTAS)
         apps = scale.Apps(stack, org, LIFECYCLE_APPS)
         apps.load()
         counted = "SELECT COUNT(*) FROM operations WHERE source = 'api_load' AND request_id <> 'bulk'"
@@ -76,4 +76,26 @@ def not_loaded():
         return [figure_of("not-loaded 503, 32 clients", 0.40, floors, figures)]
 
 
-GROUPS = {"lifecycle": lifecycle, "chat": chat, "not_loaded": not_loaded}
+def pool_stats():
+    """One small pool and one with a million registered Apps, both of one worker that holds ten."""
+    with servers() as ten, servers() as million:
+        requests = []
+        for stack, more in ((ten, 0), (million, MANY_APPS - 10)):
+            org = stack.new_org(quotas=scale.BIG_QUOTAS)
+            scale.Apps(stack, org, 10).load()
+            if more:
+                scale.Apps(stack, org, more)
+            stack.next_flush()
+            assert stack.pool()["hot_tier_count"] == 10
+            requests.append(load.Load("GET", "/api/admin/pool/stats", stack.sys.token))
+            requests[-1].run(stack.lighttpd.port, 4, WARM_UP)
+        small, big = [], []
+        for _ in range(ROUNDS):
+            small.append(requests[0].run(ten.lighttpd.port, 4, SECONDS))
+            big.append(requests[1].run(million.lighttpd.port, 4, SECONDS))
+        return [Figure(f"pool stats at {MANY_APPS:,} Apps", "ms/request", [1e3 / r.rate for r in big],
+                       ("<=", 1.2, "ratio"), [1e3 / r.rate for r in small], [r.p50_ms for r in big],
+                       [r.p99_ms for r in big], "floor: the same at 10 Apps; one worker with ten of them loaded; 4 clients")]
+
+
+GROUPS = {"lifecycle": lifecycle, "chat": chat, "not_loaded": not_loaded, "pool_stats": pool_stats}

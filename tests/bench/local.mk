@@ -2,10 +2,10 @@
 # make bench: the promised figures, with their floors. BENCH="chat lifecycle" measures a part.
 # The programs are only built for it. A build with sanitizers or without -O2 is no measure: then another one is
 # made beside it, in bench-build.
-BENCH_FILES = %D%/bench.py %D%/figures_http.py %D%/figures_pool.py %D%/load.py %D%/rows.py %D%/scale.py \
-	%D%/servers.py
+BENCH_FILES = %D%/bench.py %D%/figures_http.py %D%/figures_pool.py %D%/figures_streams.py %D%/load.py %D%/rows.py \
+	%D%/scale.py %D%/servers.py
 EXTRA_DIST += $(BENCH_FILES) %D%/wrk.lua
-BENCH_BINARIES = %D%/floor_fcgi
+BENCH_BINARIES = %D%/floor_fcgi %D%/stream_client
 EXTRA_PROGRAMS = $(BENCH_BINARIES)
 CLEANFILES += $(BENCH_BINARIES) bench-results.json
 %C%_floor_fcgi_CFLAGS = $(AM_CFLAGS) $(FCGI_CFLAGS)

@@ -1,13 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many Apps at once, without HTTP: rows by SQL, events straight to NATS.
+"""Many Apps at once, and the scenarios that need them; used by the bench and by test_scale.py.
 
-What is made here is what the programs would have made: rows, open operations and
-events as after as many accepted loads. Used by the bench and by test_scale.py.
+Apps makes rows by SQL and sends events straight to NATS: what is made is what the
+programs would have made for as many accepted requests. The scenarios return what
+they saw and fail where a promise is broken.
 """
 import itertools
 import json
+import os
+import threading
+import time
 
-from harness import NatsClient, eventually
+import load
+from harness import Background, NatsClient, eventually
+
+BIG_QUOTAS = {"instances": 4000000, "hot": 4000000, "demand": 4000000}
 
 _blocks = itertools.count(1)
 
@@ -17,7 +24,7 @@ class Apps:
 
     def __init__(self, stack, org, n, tier="hot", config=None):
         self.stack, self.org, self.n, self.tier = stack, org, n, tier
-        self.block = next(_blocks)
+        self.block, self.generation = next(_blocks), 1
         pattern = org.new_app(tier=tier, config=config)
         stack.db.run(
             "INSERT INTO orchestrator_instances (instance_id, org_id, name, framework_type, mode, status, tier,"
@@ -41,32 +48,44 @@ class Apps:
         """As a condition on instance_id."""
         return f"BETWEEN '{self.id(0)}' AND '{self.id(self.n)}'"
 
-    def accept_loads(self):
-        """The rows of one accepted load of each App. Recovery publishes none of them for a minute."""
+    def accept(self, action):
+        """The rows of one accepted load or unload of each App. Recovery publishes none of them for a minute."""
+        self.generation += 1
+        wanted = {"load": "desired_state = 'loaded'",
+                  "unload": f"desired_state = 'unloaded', unload_generation = {self.generation}"}[action]
         self.stack.db.run(f"""
             START TRANSACTION;
-            UPDATE orchestrator_instances SET desired_state = 'loaded', generation = 2 WHERE instance_id {self.is_mine};
+            UPDATE orchestrator_instances SET {wanted}, generation = {self.generation} WHERE instance_id {self.is_mine};
             INSERT INTO operations (operation_id, instance_id, org_id, action, tier, generation, source, state,
              request_id, next_publish_at, accepted_at)
-             SELECT {self._id('0194')}, {self._id('0193')}, '{self.org.id}', 'load', '{self.tier}', 2, 'api_load',
-             'accepted', 'bulk', UTC_TIMESTAMP(3) + INTERVAL 60 SECOND, UTC_TIMESTAMP(3) FROM seq_1_to_{self.n};
+             SELECT {self._id(self._operation)}, {self._id('0193')}, '{self.org.id}', '{action}', '{self.tier}',
+             {self.generation}, 'api_{action}', 'accepted', 'bulk', UTC_TIMESTAMP(3) + INTERVAL 60 SECOND,
+             UTC_TIMESTAMP(3) FROM seq_1_to_{self.n};
             COMMIT;""")
 
-    def publish(self):
-        """Their events, as the application publishes them; returns once the stream has all of them."""
+    @property
+    def _operation(self):
+        return f"{0x1000 + self.generation:04x}"
+
+    def publish(self, action):
+        """Their events, as the application publishes them; loads: returns once the stream has all of them."""
+        kind = "load" if action == "load" else "change"
         before = self._last_sequence()
         client = NatsClient(self.stack, "app")
         for i in range(1, self.n + 1):
-            event = json.dumps({"v": 1, "operation_id": self.id(i, "0194"), "instance_id": self.id(i),
-                                "org_id": self.org.id, "action": "load", "tier": self.tier, "generation": 2,
-                                "source": "api_load", "request_id": "bulk"}).encode()
-            head = f"NATS/1.0\r\nNats-Msg-Id: {self.id(i, '0194')}\r\n\r\n".encode()
-            client.socket.sendall(b"HPUB hearth.load.%s.%s %d %d\r\n%s%s\r\n" % (
-                self.org.id.encode(), self.id(i).encode(), len(head), len(head) + len(event), head, event))
+            event = json.dumps({"v": 1, "operation_id": self.id(i, self._operation), "instance_id": self.id(i),
+                                "org_id": self.org.id, "action": action, "tier": self.tier,
+                                "generation": self.generation, "source": f"api_{action}",
+                                "request_id": "bulk"}).encode()
+            head = f"NATS/1.0\r\nNats-Msg-Id: {self.id(i, self._operation)}\r\n\r\n".encode()
+            client.socket.sendall(b"HPUB hearth.%s.%s.%s %d %d\r\n%s%s\r\n" % (
+                kind.encode(), self.org.id.encode(), self.id(i).encode(), len(head), len(head) + len(event), head,
+                event))
         errors = client.flush()
         client.close()
         assert not errors, errors
-        eventually(lambda: self._last_sequence() >= before + self.n, 60, "the stream has all events")
+        if kind == "load":
+            eventually(lambda: self._last_sequence() >= before + self.n, 60, "the stream has all events")
 
     def _last_sequence(self):
         streams = self.stack.nats.look("/jsz?streams=true")["account_details"][0]["stream_detail"]
@@ -90,12 +109,124 @@ class Apps:
         assert not failed, failed
 
     def load(self, timeout=300):
-        self.accept_loads()
-        self.publish()
+        self.accept("load")
+        self.publish("load")
         self.wait_ready(timeout)
+
+    def unload(self, timeout=300):
+        self.accept("unload")
+        self.publish("unload")
+        eventually(lambda: self.open_operations() == 0, timeout, f"{self.n} Apps are unloaded", every=0.25)
+        left = self.stack.db.run(f"SELECT state, COUNT(*) FROM placements WHERE instance_id {self.is_mine} GROUP BY 1")
+        assert not left, left
 
     def forget(self):
         """No longer wanted, and held by nobody; only while no worker runs."""
         self.stack.db.run(f"""
             UPDATE orchestrator_instances SET desired_state = 'unloaded' WHERE instance_id {self.is_mine};
             DELETE FROM placements WHERE instance_id {self.is_mine};""")
+
+
+# --- what a process costs ---
+
+
+def rss_kib(pid):
+    with open(f"/proc/{pid}/status") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("VmRSS:"))
+
+
+def descriptors(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+# --- scenarios ---
+
+
+class Reloads:
+    """Explicit reloads, one after the other per App, until they are told to end and enough were made."""
+
+    def __init__(self, org, apps, at_least):
+        self.org, self.at_least, self.count, self.over = org, at_least, 0, False
+        self.lock = threading.Lock()
+        self.threads = [Background(self._run, app) for app in apps]
+
+    def _run(self, app):
+        while not (self.over and self.count >= self.at_least):
+            r = self.org.admin.lifecycle("reload", app, wait=60)
+            assert r.status == 200 and r.json["state"] == "succeeded", r
+            with self.lock:
+                self.count += 1
+
+    def is_alive(self):
+        return all(t.is_alive() for t in self.threads)
+
+    def end(self):
+        self.over = True
+        for t in self.threads:
+            t.join(600)
+        return self.count
+
+
+def reloads_under_chat(stack, org, reloads=1000, turns=50000, clients=8):
+    """Reloads of eight Apps while wrk chats with them, until both counts are reached.
+
+    Returns (turns, failed turns, seconds, reloads)."""
+    apps = [org.new_app(tier="hot") for _ in range(8)]
+    for app in apps:
+        org.admin.load(app)
+    done, failed, seconds = 0, 0, 0
+    making = Reloads(org, apps, reloads)
+    while done < turns or (making.count < reloads and making.is_alive()):
+        r = load.chat(org, apps).start(stack.lighttpd.port, clients, 5).result()
+        done, failed, seconds = done + r.requests, failed + r.refused + r.broken, seconds + r.seconds
+    return done, failed, seconds, making.end()
+
+
+def worker_killed(stack, org, n, load_timeout=600):
+    """n hot Apps on one worker; it is killed while further loads of them are accepted; a second one takes over.
+
+    Returns (seconds from the kill until all are ready there, accepted operations). None may be lost or fail."""
+    apps = Apps(stack, org, n)
+    apps.load(load_timeout)
+    assert apps.ready(stack.worker.worker_id) == n
+    second = stack.add_worker("w2")
+    accepting = load.lifecycle(org, "load", apps.ids).start(stack.lighttpd.port, 4, 2)
+    before = stack.db.number("SELECT COUNT(*) FROM operations")
+    eventually(lambda: stack.db.number("SELECT COUNT(*) FROM operations") > before, what="loads are accepted")
+    killed_at = time.monotonic()
+    stack.worker.kill()
+    answers = accepting.result()
+    assert answers.refused == 0 and answers.broken == 0, answers
+    apps.wait_ready(load_timeout, second.worker_id)
+    seconds = time.monotonic() - killed_at
+    accepted = stack.db.number("SELECT COUNT(*) FROM operations WHERE request_id <> 'bulk' AND source = 'api_load'")
+    assert accepted >= answers.requests, f"{answers.requests} were answered 202, {accepted} are known"
+    ends = stack.db.run("SELECT state, COUNT(*) FROM operations GROUP BY state")
+    assert [state for state, _ in ends] == ["succeeded"], ends
+    return seconds, answers.requests
+
+
+class Held:
+    """What worker and nats-server hold when all is quiet."""
+
+    def __init__(self, stack):
+        varz = stack.nats.look("/varz")
+        self.rss_kib = rss_kib(stack.worker.pid)
+        self.descriptors = descriptors(stack.worker.pid), descriptors(stack.app.pid)
+        self.nats_subscriptions, self.nats_connections = varz["subscriptions"], varz["connections"]
+        self.nats_mib = varz["mem"] / 2**20
+
+    def __repr__(self):
+        return (f"worker {self.rss_kib} KiB, descriptors {self.descriptors}, nats-server: {self.nats_subscriptions}"
+                f" subscriptions, {self.nats_connections} connections, {self.nats_mib:.1f} MiB")
+
+
+def load_cycles(stack, org, at_once, rounds, timeout=300):
+    """Loads and unloads of so many Apps at once, so many times. Returns what was held after the first and the last."""
+    apps = Apps(stack, org, at_once)
+    first = None
+    for _ in range(rounds + 1):  # the first one warms up
+        apps.load(timeout)
+        apps.unload(timeout)
+        first = first or Held(stack)
+    return first, Held(stack)
