@@ -44,7 +44,7 @@ struct live_turn {
 	struct turn *turn; /* NULL: it has ended, or not begun */
 	uint64_t sent;     /* replies */
 	int64_t sent_ms, began_us;
-	bool is_timed_out;
+	bool is_timed_out, is_cut; /* why it was cancelled, where not by its client */
 	UT_hash_handle hh;
 };
 
@@ -214,6 +214,10 @@ static void on_end(void *closure, const struct turn_result *result)
 	} else if (t->is_timed_out) {
 		send_end(engine, t->reply, t->sent++, problem_status(PROBLEM_TURN_TIMEOUT),
 			 failure(problem_code(PROBLEM_TURN_TIMEOUT), "The turn took longer than it may."));
+	} else if (t->is_cut) {
+		send_end(engine, t->reply, t->sent++, problem_status(PROBLEM_INSTANCE_NOT_LOADED),
+			 failure(problem_code(PROBLEM_INSTANCE_NOT_LOADED),
+				 "The AI App was unloaded before the turn had ended."));
 	} else {
 		send_end(engine, t->reply, t->sent++, result->status, failure(result->code, result->detail));
 	}
@@ -351,8 +355,10 @@ void chat_cut(struct engine *engine, const struct pool_copy *copy)
 	struct live_turn *t, *next;
 
 	HASH_ITER (hh, engine->chats->turns, t, next) {
-		if (t->copy == copy)
-			turn_stop(t);
+		if (t->copy != copy)
+			continue;
+		t->is_cut = true;
+		turn_stop(t);
 	}
 }
 

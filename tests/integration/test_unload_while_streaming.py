@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from harness import eventually, text_of
+from harness import Background, eventually, text_of
 
 WORDS = " ".join(f"w{i}" for i in range(30))
 
@@ -47,7 +47,17 @@ def test_drain_s_0_cuts_the_stream_at_once(stack, org):
     org.admin.unload(app, {"drain_s": 0})
     last = stream.rest()[-1]
     assert time.monotonic() - started < 10
-    assert last.name == "error" and last.data["code"] and last.data["status"] >= 400, last
+    assert last.name == "error" and (last.data["status"], last.data["code"]) == (503, "instance_not_loaded"), last
+
+
+def test_a_plain_chat_that_is_cut_is_told_that_the_app_was_unloaded(stack, org):
+    app = org.new_app(tier="hot", config={"word_delay_ms": 1000})
+    org.admin.load(app)
+    chat = Background(org.member.chat, app, WORDS)
+    eventually(lambda: stack.pool()["turns_in_flight"] == 1, 20)
+    org.admin.unload(app, {"drain_s": 0})
+    r = chat.join()
+    assert (r.status, r.code) == (503, "instance_not_loaded"), r
 
 
 def test_drain_s_bounds_the_wait(stack, org):
