@@ -2,3 +2,4 @@
 include %D%/unit/local.mk
 include %D%/integration/local.mk
 include %D%/bench/local.mk
+include %D%/chaos/local.mk

@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""One chaos run after the other: chaos.py --minutes 5 --seed 7 [--seed 8 …] [--report FILE] [--keep]
+
+A run starts its own servers, keeps a mix of lifecycle requests and chats going while faults come in the order
+that the seed gives, heals all, waits for rest and checks. Exit status 1: something was wrong.
+"""
+import argparse
+import collections
+import json
+import pathlib
+import random
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "integration")]
+
+import checks  # noqa: E402
+import faults  # noqa: E402
+import harness  # noqa: E402
+import load  # noqa: E402
+import pool as pools  # noqa: E402
+
+# Faults make warnings. What must never be logged is an error, but for these.
+EXPECTED = [r"Z warn ", r"^\[.*\[ERR\]", r"Z error .*(NATS|nats|bus|MariaDB|database|connection|lease)"]
+
+
+def run(seed, minutes, workers=3, nats_nodes=None, is_kept=False, say=print):
+    """One run. Returns its report. Every third seed has a NATS cluster."""
+    began = time.time()
+    nats_nodes = nats_nodes or (3 if seed % 3 == 0 else 1)
+    report = {"seed": seed, "minutes": minutes, "workers": workers, "nats_nodes": nats_nodes,
+              "repeat": f"make chaos SEED={seed} MINUTES={minutes:g}"}
+
+    def note(text):
+        say(f"  {time.time() - began:6.1f} s  {text}")
+
+    say(f"chaos: seed {seed}, {minutes:g} minutes, {workers} workers, {nats_nodes} nats-server; again with: {report['repeat']}")
+    pool = pools.Pool(workers, nats_nodes)
+    found, counts, injected = [], {}, []
+    try:
+        pool.start()
+        clients = load.Load(pool, seed)
+        clients.start()
+        note("the load runs")
+        broken = None
+        try:
+            injected = faults.run(pool, seed, time.time() + minutes * 60, note)
+        except Exception as e:  # the end is checked all the same
+            broken = checks.Violation("not whole after a fault", f"{e!r}")
+        clients.stop()
+        note("all healed, the load has stopped")
+        judge = checks.Checks(pool, clients, injected)
+        if broken:
+            judge.violations.append(broken)
+        else:
+            try:
+                pool.wait_whole()
+            except AssertionError as e:
+                judge.found("not whole after the last fault", str(e))
+        found, counts = judge.run(), judge.counts
+    finally:
+        pool.allow(*EXPECTED)
+        complaints = pool.close(is_kept or bool(found))
+    found += [checks.Violation("process", text) for text in complaints]
+    report |= {
+        "steps": [[f.name, f.what, round(f.began - began, 1), round((f.ended or f.began) - began, 1)] for f in injected],
+        "faults": dict(collections.Counter(f.name for f in injected)),
+        "counts": dict(sorted(counts.items())),
+        "operations": counts.get("operations", 0),
+        "turns": len(clients.turns),
+        "answered": sum(v for k, v in counts.items() if k.startswith("turns: 200")),
+        "violations": [str(v) for v in found],
+        "folder": str(pool.folder) if found or is_kept else None,
+        "seconds": round(time.time() - began, 1),
+    }
+    for v in found:
+        say(f"VIOLATION {v}")
+    say(f"chaos: seed {seed}: {minutes:g} minutes, {len(injected)} faults, {report['operations']} operations, {report['turns']} turns "
+        f"({report['answered']} answered), {len(found)} violations")
+    if found:
+        say(f"  the folder is kept: {pool.folder}; again with: {report['repeat']}")
+    return report
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=2)
+    parser.add_argument("--seed", type=int, action="append", help="several are run one after the other; default: one at random")
+    parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--nats", type=int, choices=(1, 3), help="nodes of NATS; default: 3 for every third seed, else 1")
+    parser.add_argument("--report", type=pathlib.Path, help="a file for the reports as JSON, a line for each run")
+    parser.add_argument("--keep", action="store_true", help="keep the folders with the logs")
+    args = parser.parse_args()
+    bad = 0
+    try:
+        for seed in args.seed or [random.SystemRandom().randrange(10**6)]:
+            report = run(seed, args.minutes, args.workers, args.nats, args.keep, say=lambda text: print(text, flush=True))
+            bad += bool(report["violations"])
+            if args.report:
+                with args.report.open("a") as f:
+                    f.write(json.dumps(report) + "\n")
+    finally:
+        harness.remove_template()
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
