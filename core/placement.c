@@ -494,6 +494,8 @@ static bool ready_body(struct db *db, void *closure, struct err *e)
 		return false;
 	if (job->reason) /* the last good version: it fulfils nothing, and the new one's failures stand */
 		return true;
+	if (is_now && c.has_open_load && c.live + 1 < copies_wanted(&c))
+		job->result = PLACE_SHORT;
 	if (!row_succeeded(db, job, &c, is_now, e))
 		return false;
 	return settle(db, job, &c, e);

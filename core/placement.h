@@ -95,6 +95,7 @@ enum claim_result placement_claim(struct db *db, struct arena *mem, const struct
 
 enum place_result {
 	PLACE_OK,
+	PLACE_SHORT /* placement_ready: done, but a load is open that wants more copies, and those are for others */,
 	PLACE_CHANGED /* the row's generation is another now: look again */,
 	PLACE_LOST,
 	PLACE_FAIL

@@ -275,6 +275,8 @@ static enum pool_done pool_done_of(enum place_result result)
 	switch (result) {
 	case PLACE_OK:
 		return POOL_DONE;
+	case PLACE_SHORT:
+		return POOL_SHORT;
 	case PLACE_CHANGED:
 		return POOL_CHANGED;
 	case PLACE_LOST:
@@ -352,7 +354,7 @@ static void done_place(struct engine *engine, void *data, bool ok, const struct 
 	if (!ok) {
 		s->place_result = PLACE_FAIL;
 		log_step_failed(s, "placement not written", e);
-	} else if (s->place_result == PLACE_OK) {
+	} else if (s->place_result == PLACE_OK || s->place_result == PLACE_SHORT) {
 		tell(engine, s);
 	}
 	bool hands_nothing_over = s->action.kind == PA_DRAINING && !id_is_set(&s->next_op);

@@ -133,6 +133,7 @@ class Checks:
         self.operations = {r[0]: dict(zip(keys, r)) for r in db.run(f"SELECT {', '.join(keys)} FROM operations")}
         self.by_request = {o["request_id"]: o for o in self.operations.values() if o["request_id"] and o["source"] not in ("demand", "recovery")}
         self.audited = {r[0] for r in db.run("SELECT request_id FROM audit_log WHERE result = 'ok' AND request_id LIKE 'chaos-%'")}
+        self.unloaded_at = {r[0]: int(r[1]) for r in db.run("SELECT instance_id, unload_generation FROM orchestrator_instances")}
         self.of_app = {}
         for o in self.operations.values():
             self.of_app.setdefault(o["instance_id"], []).append(o)
@@ -196,8 +197,10 @@ class Checks:
         if state == "succeeded":
             return
         if state == "superseded":
-            later = [o for o in self.of_app[row["instance_id"]]
-                     if (o["action"] == "unload") != is_unload and int(o["generation"]) > int(row["generation"])]
+            generation = int(row["generation"])
+            # An unload, suspension or deletion of an App that is not held needs no operation: the App's row knows of it.
+            later = any(o["action"] != "unload" and int(o["generation"]) > generation for o in self.of_app[row["instance_id"]]) \
+                if is_unload else self.unloaded_at.get(row["instance_id"], 0) > generation
             if not later:
                 self.found("superseded by nothing", f"{show(a)}; {row}")
         elif state == "failed" and not is_unload and (reason in FAILURES):

@@ -434,6 +434,24 @@ static void far_from_the_demand_quota_no_lock_is_needed(void)
 
 /* --- ready --- */
 
+static void a_ready_copy_says_that_others_are_to_hold_more(void)
+{
+	struct id op;
+	struct id app = wanted(&op);
+
+	change(&app, "replicas = 3");
+	CU_ASSERT_EQUAL(claim(&w1, &app), CLAIM_BUILD);
+	CU_ASSERT_EQUAL(ready(&w1, &app, 1), PLACE_SHORT);
+	CU_ASSERT_EQUAL(claim(&w2, &app), CLAIM_BUILD);
+	CU_ASSERT_EQUAL(ready(&w1, &app, 1), PLACE_SHORT); /* its event came back to it */
+	CU_ASSERT_EQUAL(claim(&w3, &app), CLAIM_BUILD);
+	CU_ASSERT_EQUAL(ready(&w2, &app, 1), PLACE_OK); /* the third is on its way */
+	CU_ASSERT_EQUAL(ready(&w3, &app, 1), PLACE_OK);
+	CU_ASSERT_STRING_EQUAL(text("SELECT state FROM operations WHERE operation_id = ?", &op), "succeeded");
+	change(&app, "replicas = 4"); /* as many as there are workers */
+	CU_ASSERT_EQUAL(ready(&w1, &app, 1), PLACE_OK);
+}
+
 static void ready_ends_operations_and_troubles(void)
 {
 	struct id op;
@@ -1050,6 +1068,7 @@ static CU_TestInfo claim_cases[] = {
 };
 
 static CU_TestInfo write_cases[] = {
+	CASE(a_ready_copy_says_that_others_are_to_hold_more),
 	CASE(ready_ends_operations_and_troubles),
 	CASE(a_number_and_a_tier_are_taken_over),
 	CASE(a_copy_that_may_not_serve_the_row_is_not_written),

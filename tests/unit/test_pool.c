@@ -319,6 +319,35 @@ static void the_same_load_twice_late_and_out_of_order_makes_one_copy(void)
 	driver_close(&d);
 }
 
+/* A load of it; its placement is ready, but others are to hold more copies. */
+static void load_short(unsigned app)
+{
+	driver_hold(&d, app, PA_READY);
+	driver_load(&d, app);
+	driver_perform(&d, app);
+	d.apps[app].step.done = POOL_SHORT;
+	driver_answer(&d, app);
+	driver_release(&d, app, PA_READY);
+}
+
+static void where_copies_are_missing_the_event_goes_on_to_other_workers_but_not_for_ever(void)
+{
+	driver_open(&d);
+	unsigned app = driver_add(&d, 0, TIER_HOT);
+	for (unsigned i = 1; i <= 20; i++) {
+		load_short(app); /* the first is built, the others find it held */
+		EXPECT(d.events_back == i);
+	}
+	EXPECT(d.apps[app].seen[PA_BUILD] == 1);
+	load_short(app);
+	EXPECT(d.events_back == 20 && d.events_done == 1);
+	load_short(app); /* published again later */
+	EXPECT(d.events_back == 21);
+	driver_load(&d, app);
+	EXPECT(d.events_back == 21 && d.events_done == 2);
+	driver_close(&d);
+}
+
 static void two_row_reads_answered_in_the_wrong_order_end_at_the_newer_row(void)
 {
 	driver_open(&d);
@@ -629,6 +658,7 @@ static CU_TestInfo cases[] = {
 	CASE(a_move_into_a_full_tier_fails_and_is_tried_again),
 	CASE(a_loaded_app_moves_between_the_tiers_under_its_turn),
 	CASE(the_same_load_twice_late_and_out_of_order_makes_one_copy),
+	CASE(where_copies_are_missing_the_event_goes_on_to_other_workers_but_not_for_ever),
 	CASE(two_row_reads_answered_in_the_wrong_order_end_at_the_newer_row),
 	CASE(a_row_that_changed_after_the_build_decides_again),
 	CASE(a_build_that_ends_after_its_unload_serves_nobody),

@@ -112,6 +112,7 @@ int64_t pool_next_wake(const struct pool *pool);
 /* --- inputs: answers --- */
 enum pool_done {
 	POOL_DONE,
+	POOL_SHORT /* PA_READY: done, but copies are missing that only others can make */,
 	POOL_CHANGED /* the row is another now */,
 	POOL_LOST /* this incarnation is dead */,
 	POOL_RETRY /* it failed; try later */

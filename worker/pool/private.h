@@ -93,7 +93,8 @@ struct pool_app {
 	uint64_t failed_generation; /* while is_failed: of the build that failed */
 	int64_t last_used_ms, retry_at_ms, cut_at_ms, pin_until_ms, resume_at_ms; /* TIMER_NEVER: not set */
 	uint32_t turns;                                                           /* of all copies */
-	unsigned how; /* enum claim_how of the claim under way */
+	unsigned how;    /* enum claim_how of the claim under way */
+	unsigned passes; /* of its events to other workers, in a row */
 	int retry_s;
 	uint8_t step, class, tier, load_tier, evict;
 	bool is_dirty;

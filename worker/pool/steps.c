@@ -19,6 +19,8 @@
 #include "worker/pool/private.h"
 
 #define DEMAND_RETRY_S 1
+#define PASS_ON_MS 250
+#define PASSES_MAX 20
 #define REASON_FALLBACK "running_previous_version"
 
 /* --- emitting --- */
@@ -715,6 +717,21 @@ void pool_subscribed(struct pool *pool, struct pool_app *app, bool ok, int64_t n
 	}
 }
 
+/*
+ * Any worker may get the event of an App whose copies are not enough, also one that holds its copy already: it lets
+ * the next one have it. Not without end: who could make a copy may have no room, and recovery publishes it again.
+ */
+static void pass_on(struct pool *pool, struct pool_app *app, bool is_short)
+{
+	bool may_pass = is_short && app->passes < PASSES_MAX;
+
+	if (may_pass && app->events == NULL)
+		return;
+	app->passes = may_pass ? app->passes + 1 : 0;
+	if (may_pass)
+		pool_events_back(pool, app, PASS_ON_MS);
+}
+
 static void ready_done(struct pool *pool, struct pool_app *app, int64_t now_ms)
 {
 	app->cur->generation = app->generation;
@@ -804,6 +821,7 @@ void pool_recorded(struct pool *pool, struct pool_app *app, enum pool_done done,
 	app->is_dirty |= done == POOL_CHANGED;
 	switch ((enum step)app->step) {
 	case STEP_READY:
+		pass_on(pool, app, done == POOL_SHORT);
 		ready_done(pool, app, now_ms);
 		break;
 	case STEP_FAILED:
