@@ -3,6 +3,10 @@
  * From an accepted connection to its log line. A handler's failure is logged
  * here, once, with its text; the client is told what the table of problems says
  * about its code, never the text.
+ *
+ * Threads are made when they are needed: whoever takes a request while all others
+ * have one too makes the next, so that one more always waits. Under a manager that
+ * sends a process one request at a time (mod_fcgid) there are never more than two.
  */
 #include "fcgi-app/serve.h"
 
@@ -39,15 +43,22 @@
 #define WARN_INTERVAL_MS 1000
 #define STATUS_GONE 499 /* in the log only: the client hung up before it was told anything */
 
+struct server { /* one thread and what it serves with */
+	struct servers *all;
+	struct fcgi_conn *conn;
+	pthread_t thread;
+};
+
 struct servers {
 	struct app *app;
 	struct fcgi *fcgi;
 	pthread_mutex_t lock;
 	pthread_cond_t has_ended;
-	unsigned running;
-	pthread_t *threads;
-	unsigned count;
-	_Atomic int64_t warned_ms; /* when a failed accept was last logged: all threads meet it at once */
+	unsigned running; /* under lock */
+	struct server *list;
+	_Atomic unsigned count; /* of list; changed under lock */
+	unsigned max;
+	_Atomic int64_t warned_ms; /* when trouble was last logged */
 };
 
 /* --- one request --- */
@@ -114,14 +125,60 @@ static void answer_request(struct app *app, struct fcgi_conn *conn, struct arena
 
 /* --- the threads --- */
 
-static void warn_of_accept(struct servers *s, const struct err *e)
+/* At most once a second: all threads meet it at once. */
+static void warn_seldom(struct servers *s, const char *what, const struct err *e)
 {
 	int64_t now_ms = clock_now_ms();
 	int64_t warned_ms = atomic_load(&s->warned_ms);
 
 	if ((warned_ms == 0 || now_ms - warned_ms >= WARN_INTERVAL_MS) &&
 	    atomic_compare_exchange_strong(&s->warned_ms, &warned_ms, now_ms))
-		log_warn("no connection could be accepted, trying again", "error=\"%s\"", e->text);
+		log_warn(what, "error=\"%s\"", e->text);
+}
+
+static void *run(void *closure);
+
+/* With the lock held. */
+static bool start_server(struct servers *s, struct err *e)
+{
+	unsigned count = atomic_load(&s->count);
+	struct server *server = &s->list[count];
+	pthread_attr_t attr;
+
+	server->all = s;
+	if (!fcgi_conn_new(s->fcgi, &server->conn, e))
+		return false;
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK_BYTES);
+	int error = pthread_create(&server->thread, &attr, run, server);
+	pthread_attr_destroy(&attr);
+	if (error != 0) {
+		fcgi_conn_free(&server->conn);
+		return err_set(e, ERR_INTERNAL, "pthread_create: %s", strerror(error));
+	}
+	s->running++;
+	atomic_store(&s->count, count + 1);
+	return true;
+}
+
+static bool is_another_needed(const struct servers *s, unsigned in_hand)
+{
+	unsigned count = atomic_load(&s->count);
+
+	return in_hand >= count && count < s->max;
+}
+
+static void keep_one_waiting(struct servers *s, unsigned in_hand)
+{
+	struct err e = {0};
+
+	if (!is_another_needed(s, in_hand))
+		return;
+	pthread_mutex_lock(&s->lock);
+	bool ok = !is_another_needed(s, in_hand) || start_server(s, &e);
+	pthread_mutex_unlock(&s->lock);
+	if (!ok)
+		warn_seldom(s, "no further thread could be made, going on with those that are there", &e);
 }
 
 static void serve_until_stopped(struct servers *s, struct fcgi_conn *conn, struct arena *mem)
@@ -133,10 +190,10 @@ static void serve_until_stopped(struct servers *s, struct fcgi_conn *conn, struc
 		case ACCEPT_STOPPED:
 			return;
 		case ACCEPT_AGAIN:
-			warn_of_accept(s, &e);
+			warn_seldom(s, "no connection could be accepted, trying again", &e);
 			break;
 		case ACCEPT_REQUEST:
-			atomic_fetch_add(&s->app->requests_in_hand, 1);
+			keep_one_waiting(s, atomic_fetch_add(&s->app->requests_in_hand, 1) + 1);
 			answer_request(s->app, conn, mem);
 			fcgi_finish(conn);
 			arena_clear(mem);
@@ -148,16 +205,12 @@ static void serve_until_stopped(struct servers *s, struct fcgi_conn *conn, struc
 
 static void *run(void *closure)
 {
-	struct servers *s = closure;
+	struct server *server = closure;
+	struct servers *s = server->all;
 	struct arena *mem = arena_new((size_t)s->app->settings->app.request_memory_max_bytes);
-	struct fcgi_conn *conn = NULL;
-	struct err e = {0};
 
-	if (fcgi_conn_new(s->fcgi, &conn, &e))
-		serve_until_stopped(s, conn, mem);
-	else
-		log_error("a serving thread has no connection and ends", "error=\"%s\"", e.text);
-	fcgi_conn_free(&conn);
+	serve_until_stopped(s, server->conn, mem);
+	fcgi_conn_free(&server->conn);
 	arena_free(&mem);
 	pthread_mutex_lock(&s->lock);
 	s->running--;
@@ -166,38 +219,19 @@ static void *run(void *closure)
 	return NULL;
 }
 
-static bool start_thread(struct servers *s, const pthread_attr_t *attr, struct err *e)
-{
-	pthread_mutex_lock(&s->lock);
-	s->running++;
-	pthread_mutex_unlock(&s->lock);
-	int error = pthread_create(&s->threads[s->count], attr, run, s);
-	if (error == 0) {
-		s->count++;
-		return true;
-	}
-	pthread_mutex_lock(&s->lock);
-	s->running--;
-	pthread_mutex_unlock(&s->lock);
-	return err_set(e, ERR_INTERNAL, "only %u threads could be made: %s", s->count, strerror(error));
-}
-
-bool servers_start(struct app *app, struct fcgi *fcgi, unsigned count, struct servers **ret_servers, struct err *e)
+bool servers_start(struct app *app, struct fcgi *fcgi, unsigned max, struct servers **ret_servers, struct err *e)
 {
 	struct servers *s = xcalloc(1, sizeof(*s));
-	pthread_attr_t attr;
-	bool ok = true;
 
 	s->app = app;
 	s->fcgi = fcgi;
-	s->threads = xcalloc(count, sizeof(*s->threads));
+	s->max = max;
+	s->list = xcalloc(max, sizeof(*s->list));
 	pthread_mutex_init(&s->lock, NULL);
 	cond_init(&s->has_ended);
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, STACK_BYTES);
-	for (unsigned i = 0; i < count && ok; i++)
-		ok = start_thread(s, &attr, e);
-	pthread_attr_destroy(&attr);
+	pthread_mutex_lock(&s->lock);
+	bool ok = start_server(s, e);
+	pthread_mutex_unlock(&s->lock);
 	*ret_servers = s;
 	return ok;
 }
@@ -222,10 +256,10 @@ void servers_free(struct servers **servers)
 	if (!s)
 		return;
 	for (unsigned i = 0; i < s->count; i++)
-		(void)pthread_join(s->threads[i], NULL);
+		(void)pthread_join(s->list[i].thread, NULL);
 	pthread_cond_destroy(&s->has_ended);
 	pthread_mutex_destroy(&s->lock);
-	free(s->threads);
+	free(s->list);
 	free(s);
 	*servers = NULL;
 }

@@ -15,8 +15,8 @@ struct app;
 struct fcgi;
 struct servers;
 
-/* Starts that many threads. False: not all of them could be made; those that run are to be stopped as ever. */
-bool servers_start(struct app *app, struct fcgi *fcgi, unsigned count, struct servers **ret_servers,
+/* Starts the first thread; up to max are made as requests come. False: it could not be made; servers_free as ever. */
+bool servers_start(struct app *app, struct fcgi *fcgi, unsigned max, struct servers **ret_servers,
 		   struct err *e) MUST_CHECK;
 /* Waits until all have ended, after fcgi_stop; false: some have not within timeout_ms. */
 bool servers_wait(struct servers *servers, int timeout_ms);
