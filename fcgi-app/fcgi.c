@@ -42,6 +42,7 @@ struct fcgi {
 	int stop_fd; /* an eventfd, readable for ever once stopped */
 	int io_timeout_s;
 	bool is_local; /* AF_UNIX */
+	bool is_ours;  /* AF_UNIX, and no other process has it */
 	_Atomic bool is_stopped;
 };
 
@@ -204,6 +205,7 @@ bool fcgi_open(const struct fcgi_options *options, struct fcgi **ret_fcgi, struc
 	if (!open_listener(options, &f->listen_fd, e))
 		goto fail;
 	f->is_local = is_unix(f->listen_fd);
+	f->is_ours = f->is_local && options->socket && options->socket[0];
 	*ret_fcgi = f;
 	return true;
 fail:
@@ -211,10 +213,16 @@ fail:
 	return err_ctx(e, "listen");
 }
 
+/*
+ * A socket of our own is shut first: from then on the kernel refuses connections, at once, and a successor may
+ * listen there; those that wait already are still handed out. One that was handed over to us belongs to others too.
+ */
 void fcgi_stop(struct fcgi *fcgi)
 {
 	const uint64_t one = 1;
 
+	if (fcgi->is_ours)
+		(void)shutdown(fcgi->listen_fd, SHUT_RD);
 	atomic_store(&fcgi->is_stopped, true);
 	(void)!write(fcgi->stop_fd, &one, sizeof(one));
 }
@@ -285,11 +293,17 @@ static bool is_passing(int error)
 	return error == EAGAIN || error == EWOULDBLOCK || error == EINTR || error == ECONNABORTED || error == EPROTO;
 }
 
-/* A connection: one that is there already, else the next one. -1 with errno. */
+/* A connection that is there already. -1 with errno; EINVAL: the socket was shut and none is left. */
+static int waiting_connection(struct fcgi *f)
+{
+	return accept4(f->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+}
+
+/* One that is there already, else the next one. */
 static int next_connection(struct fcgi_conn *c)
 {
 	struct epoll_event events[2];
-	int fd = accept4(c->fcgi->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+	int fd = waiting_connection(c->fcgi);
 
 	if (fd >= 0 || errno != EAGAIN)
 		return fd;
@@ -298,7 +312,7 @@ static int next_connection(struct fcgi_conn *c)
 		errno = EAGAIN;
 		return -1;
 	}
-	return accept4(c->fcgi->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+	return waiting_connection(c->fcgi);
 }
 
 enum accept_next fcgi_accept(struct fcgi_conn *conn, struct err *e)
@@ -306,9 +320,12 @@ enum accept_next fcgi_accept(struct fcgi_conn *conn, struct err *e)
 	struct fcgi *f = conn->fcgi;
 
 	for (;;) {
-		if (atomic_load(&f->is_stopped))
+		bool is_stopped = atomic_load(&f->is_stopped);
+		if (is_stopped && !f->is_ours)
 			return ACCEPT_STOPPED;
-		int fd = next_connection(conn);
+		int fd = is_stopped ? waiting_connection(f) : next_connection(conn);
+		if (fd < 0 && (is_stopped || errno == EINVAL))
+			return ACCEPT_STOPPED;
 		if (fd < 0 && is_passing(errno))
 			continue;
 		if (fd < 0) { /* no descriptors or no memory left: they come back */

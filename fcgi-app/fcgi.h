@@ -29,7 +29,8 @@ struct fcgi_options {
 
 /* Once in main, with the signals already blocked. ERR_CONFLICT: another process listens there. */
 bool fcgi_open(const struct fcgi_options *options, struct fcgi **ret_fcgi, struct err *e) MUST_CHECK;
-/* Every fcgi_accept, present and future, returns ACCEPT_STOPPED. Any thread. */
+/* Every fcgi_accept, present and future, returns ACCEPT_STOPPED, on a path of our own once nobody waits there any more.
+ * Any thread. */
 void fcgi_stop(struct fcgi *fcgi);
 /* No new connections are taken by the kernel from here on, unless the socket was handed over. After the threads. */
 void fcgi_close(struct fcgi **fcgi);

@@ -5,7 +5,26 @@ import time
 
 import pytest
 
-from harness import Background, Http, Stack, eventually, text_of
+import fastcgi
+from harness import App, Background, Http, Stack, eventually, program, text_of
+
+class Successor(App):
+    """Listens where the stack's application did."""
+
+    name = "hearth.fcgi-successor"
+
+
+class SmallApp(App):
+    name = "hearth.fcgi-small"
+
+    def __init__(self, stack):
+        super().__init__(stack)
+        self.socket = stack.folder / "small.sock"
+
+    def command(self):
+        self.stack.write_conf(self.stack.folder / "small.conf", app={"socket": self.socket, "threads_max": 4})
+        return [program("hearth.fcgi"), "--config", str(self.stack.folder / "small.conf")]
+
 
 ALLOWED = [r"(?i)lease|bus|nats|database|mariadb|connect|recover|stream|event"]
 
@@ -27,6 +46,40 @@ def test_sigterm_lets_a_stream_end_and_then_the_application_is_gone(stack, org, 
     stopping = Background(stack.app.stop)
     assert text_of(stream.rest()) == words
     assert stopping.join() == 0
+
+
+def test_a_successor_takes_the_socket_while_streams_are_finished(stack, org, app_up):
+    app = org.new_app(tier="hot", config={"word_delay_ms": 50})
+    org.admin.load(app)
+    words = " ".join(f"w{i}" for i in range(100))
+    stream = org.member.chat_stream(app, words)
+    stream.first()
+    stack.app.signal(signal.SIGTERM)
+    eventually(lambda: not stack.app.is_ready(), 20)  # the socket takes nobody any more
+    successor = stack.add_front(Successor(stack))
+    eventually(lambda: stack.http.request("GET", "/healthz").status == 200, 20)
+    assert stack.app.is_running()
+    assert text_of(stream.rest()) == words
+    assert stack.app.process.wait(60) == 0
+    assert org.member.chat_ok(app, "x") == "x"
+    stack.take_front(successor)
+
+
+def test_requests_that_wait_at_the_socket_are_answered_before_the_end(stack, org):
+    app = org.new_app(tier="hot", config={"word_delay_ms": 100})
+    org.admin.load(app)
+    small = stack.add_front(SmallApp(stack))
+    body = b'{"instance_id":"%s","message":"a b","stream":false}' % app.encode()
+    small.freeze()
+    waiting = [fastcgi.Request(small.socket, "POST", org.member.chat_path, org.member.token, body) for _ in range(40)]
+    small.signal(signal.SIGTERM)
+    small.thaw()
+    answers = [request.read() for request in waiting]
+    # With so few threads some are refused, but by us.
+    assert {answer.split(b"\r\n")[0][:11] for answer in answers} <= {b"Status: 200", b"Status: 503"}
+    assert sum(b'"response":"a b"' in answer for answer in answers) >= 2
+    assert small.process.wait(60) == 0
+    stack.take_front(small)
 
 
 def test_sigterm_of_an_idle_application_is_quick(stack, app_up):
