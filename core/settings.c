@@ -118,6 +118,8 @@ static const struct conf_option options[] = {
 	       "memory that one request may take, in bytes; at least twice body_max_bytes"),
 	NUMBER("app.io_timeout_s", app.io_timeout_s, "30", 1, 3600, 0,
 	       "seconds after which a web server that reads or writes nothing is given up"),
+	NUMBER("app.keepalive_s", app.keepalive_s, "10", 1, 60, 0,
+	       "seconds of silence after which a stream gets a comment, so that nobody on its way gives it up"),
 	NUMBER("app.publish_timeout_ms", app.publish_timeout_ms, "1000", 10, 10000, 0,
 	       "milliseconds to wait for the bus to take an accepted request"),
 	NUMBER("app.demand_wait_s", app.demand_wait_s, "30", 0, 300, 0,

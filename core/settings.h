@@ -53,6 +53,7 @@ struct settings {
 		int64_t body_max_bytes;
 		int64_t request_memory_max_bytes;
 		int64_t io_timeout_s; /* a web server that reads or writes nothing for so long is given up */
+		int64_t keepalive_s;  /* a silent stream gets a comment so often */
 		int64_t publish_timeout_ms;
 		int64_t demand_wait_s; /* a first chat waits for its load so long */
 		int64_t turn_timeout_s;

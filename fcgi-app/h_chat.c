@@ -34,7 +34,7 @@
 #include "lib/json.h"
 
 #define REREAD_MS 1000
-#define KEEPALIVE_MS 10000
+#define COLLECT_MS 10000 /* nothing is done then; the turn itself looks after time and client */
 #define BATCH_BYTES 32768
 #define STREAM_BYTES_MAX ((size_t)8 * 1024 * 1024) /* one batch; a message of the bus is far below */
 #define AGAIN_FIRST_MS 50
@@ -360,7 +360,7 @@ static enum next collect(struct chat *c)
 	struct chat_reply reply;
 
 	for (;;) {
-		switch (turn_next(&c->turn, KEEPALIVE_MS, &reply, &problem)) {
+		switch (turn_next(&c->turn, COLLECT_MS, &reply, &problem)) {
 		case TURN_EVENT:
 		case TURN_QUIET:
 			break;
@@ -421,10 +421,15 @@ static enum next end_stream_by_worker(struct chat *c, const struct chat_reply *e
 	return NEXT_SENT;
 }
 
+static int64_t keepalive_ms(const struct chat *c)
+{
+	return c->req->app->settings->app.keepalive_s * 1000;
+}
+
 /* Nothing came for a while. False: the client is gone. */
 static bool keep_alive(struct chat *c)
 {
-	if (c->out.len == 0 && clock_now_ms() - c->sent_ms < KEEPALIVE_MS)
+	if (c->out.len == 0 && clock_now_ms() - c->sent_ms < keepalive_ms(c))
 		return true;
 	if (c->out.len == 0)
 		sse_comment(&c->out, "keep-alive");
@@ -433,7 +438,7 @@ static bool keep_alive(struct chat *c)
 
 static int quiet_ms(const struct chat *c)
 {
-	int64_t left_ms = c->sent_ms + KEEPALIVE_MS - clock_now_ms();
+	int64_t left_ms = c->sent_ms + keepalive_ms(c) - clock_now_ms();
 
 	if (c->out.len > 0) /* send it as soon as nothing more is there */
 		return 0;
