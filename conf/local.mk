@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Examples to copy from; none of them is put where a service would find it.
-CONF_EXAMPLES = %D%/hearth.conf.sample %D%/lighttpd.conf %D%/lighttpd-vhost.conf %D%/nats.conf %D%/nats-cluster.conf \
+CONF_EXAMPLES = %D%/hearth.conf.sample %D%/lighttpd.conf %D%/lighttpd-vhost.conf %D%/lighttpd-bin-path.conf \
+	%D%/apache-proxy-fcgi.conf %D%/apache-fcgid.conf %D%/nginx.conf %D%/nats.conf %D%/nats-cluster.conf \
 	%D%/nats-users.conf %D%/mariadb-setup.sql %D%/mariadb-grants.sql %D%/hearth.tmpfiles %D%/hearth.sysusers
 CONF_UNITS = %D%/hearth-fcgi.service %D%/hearth-worker.service
 confexampledir = $(docdir)/examples

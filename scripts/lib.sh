@@ -7,10 +7,10 @@
 PACKAGES_BUILD="gcc libc6-dev make autoconf automake pkg-config libfcgi-dev libjson-c-dev libmariadb-dev
 	libnats-dev libuv1-dev libsodium-dev libinih-dev uthash-dev libcunit1-dev"
 PACKAGES_RUN="mariadb-server nats-server lighttpd curl"
-PACKAGES_TEST="python3 python3-pytest"
+PACKAGES_TEST="python3 python3-pytest apache2 libapache2-mod-fcgid nginx-light"
 PACKAGES_BENCH="wrk"
 
-# mariadbd, nats-server and lighttpd are in /usr/sbin, which is not on everybody's path.
+# mariadbd, nats-server and the web servers are in /usr/sbin, which is not on everybody's path.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 LC_ALL=C
 export PATH LC_ALL

@@ -384,6 +384,7 @@ class Program:
     """One process with its log and pid file."""
 
     name = "program"
+    is_exit_status_good = False  # also one that is not 0
 
     def __init__(self, stack):
         self.stack = stack
@@ -554,6 +555,8 @@ class MariaDB(Program):
 class Nats(Program):
     """A NATS server: alone, or node `number` of the stack's cluster."""
 
+    is_exit_status_good = True  # ends with 1 on SIGTERM
+
     def __init__(self, stack, number=None):
         self.name = f"nats-server-{number}" if number else "nats-server"
         super().__init__(stack)
@@ -666,6 +669,7 @@ class NatsClient:
 
 class Lighttpd(Program):
     name = "lighttpd"
+    is_exit_status_good = True  # ends with 1 on SIGTERM while a connection is open
 
     def __init__(self, stack):
         super().__init__(stack)
@@ -816,6 +820,7 @@ class Stack:
         self.worker = Worker(self, **({"worker": own[0]} if own[0] else {}))
         self.more_workers = [Worker(self, f"w{i}", worker=one) for i, one in enumerate(own[1:], 2)]
         self.lighttpd = Lighttpd(self)
+        self.fronts = []
         if start:
             try:
                 self.start()
@@ -829,7 +834,7 @@ class Stack:
 
     @property
     def programs(self):
-        return [self.lighttpd, self.app, *self.workers, *self.nats_nodes, self.db]
+        return [*self.fronts, self.lighttpd, self.app, *self.workers, *self.nats_nodes, self.db]
 
     # --- what the programs read ---
 
@@ -941,6 +946,19 @@ class Stack:
         worker.start()
         return worker
 
+    def add_front(self, program_):
+        """Starts a further web server, or what it needs, which then belongs to the stack; see fronts.py."""
+        self.fronts.insert(0, program_)
+        program_.start()
+        return program_
+
+    def take_front(self, program_):
+        """Stops it in an orderly way; it belongs to the stack no more."""
+        status = program_.stop()
+        self.fronts.remove(program_)
+        found = program_.complaints(self.allowed)
+        assert not found and (status == 0 or program_.is_exit_status_good), (status, *found)
+
     def stop(self):
         """Stops all, in order; returns complaints."""
         found = []
@@ -952,8 +970,7 @@ class Stack:
         for program_ in self.programs:
             try:
                 status = program_.stop()
-                # nats-server ends with 1 on SIGTERM, and so does lighttpd while a connection is open.
-                if status and status > 0 and not isinstance(program_, (Nats, Lighttpd)):
+                if status and status > 0 and not program_.is_exit_status_good:
                     found.append(f"{program_.name} ended with status {status}:\n{program_.tail()}")
             except AssertionError as e:
                 found.append(str(e))
