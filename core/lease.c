@@ -7,17 +7,21 @@
  * worker_id and incarnation finds no row from then on. An expired lease that
  * nobody reaped may be renewed: after an outage of the database the healthy go on.
  *
+ * Who may start at all is decided before, by an advisory lock on the name: two
+ * processes that share a name would else declare each other dead for ever.
+ *
  * The row stays when its worker is dead, since it holds the number of the last
  * statistics flush of the process; recovery_prune removes it after a day.
  */
 #include "core/lease.h"
 
+#include <stdio.h>
 #include <string.h>
 
-#include "lib/db.h"
+#include "lib/secret.h"
 
 /* The row exists and is locked after it; a new one has an expired lease. */
-static const char SQL_TAKE_NAME[] =
+static const char SQL_MAKE_ROW[] =
 	"INSERT INTO workers (worker_id, incarnation, process_id, host, machine_id, lease_until, hot_ceiling,"
 	" demand_ceiling, started_at)"
 	" VALUES (?, ?, ?, ?, ?, UTC_TIMESTAMP(3) - INTERVAL 1 SECOND, ?, ?, UTC_TIMESTAMP(3))"
@@ -63,9 +67,20 @@ static void bind_who(struct db *db, const struct worker_identity *who)
 	db_bind_id(db, &who->incarnation);
 }
 
-static bool take_name(struct db *db, const struct worker_registration *r, struct err *e)
+/* Of a name that may be longer than that of a lock. */
+enum db_result lease_take_name(struct db *db, const char *worker_id, struct err *e)
 {
-	db_use(db, SQL_TAKE_NAME);
+	char hash[SECRET_HASH_HEX_SIZE];
+	char lock[32];
+
+	secret_hash_hex(worker_id, strlen(worker_id), hash);
+	(void)snprintf(lock, sizeof(lock), "worker.%.24s", hash);
+	return db_lock(db, lock, 0, e);
+}
+
+static bool make_row(struct db *db, const struct worker_registration *r, struct err *e)
+{
+	db_use(db, SQL_MAKE_ROW);
 	bind_who(db, &r->who);
 	db_bind_id(db, &r->who.process_id);
 	db_bind_str(db, r->host);
@@ -101,7 +116,7 @@ static bool register_body(struct db *db, void *closure, struct err *e)
 	struct registering *job = closure;
 	const struct worker_registration *r = job->r;
 
-	if (!take_name(db, r, e) || !check_owner(db, r, &job->last_flush, e))
+	if (!make_row(db, r, e) || !check_owner(db, r, &job->last_flush, e))
 		return false;
 	db_use(db, SQL_REGISTER);
 	db_bind_id(db, &r->who.incarnation);

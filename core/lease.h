@@ -11,11 +11,10 @@
 #include <stdint.h>
 
 #include "core/names.h"
+#include "lib/db.h"
 #include "lib/err.h"
 #include "lib/id.h"
 #include "lib/macros.h"
-
-struct db;
 
 #define WORKER_ID_MAX 64
 
@@ -34,7 +33,13 @@ struct worker_registration {
 };
 
 /*
- * Takes the name. ERR_CONFLICT while a live lease of it stands from another machine. On the same machine the
+ * Only one process may run under a name: the session that takes it keeps it until it ends, however that comes about.
+ * DB_DONE: another one has it.
+ */
+enum db_result lease_take_name(struct db *db, const char *worker_id, struct err *e) MUST_CHECK;
+
+/*
+ * Registers under the name. ERR_CONFLICT while a live lease of it stands from another machine. On the same machine the
  * earlier incarnation counts as expired at once (its placements are what recovery_reap finds).
  * *ret_last_flush: the number of the last flush of this process that counted.
  */

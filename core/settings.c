@@ -133,6 +133,8 @@ static const struct conf_option options[] = {
 	NATS_LOGIN(worker),
 	TEXT("worker.name", worker.name, NULL, WORKER_ID_MAX,
 	     "the worker's name, one of its kind in the pool; the host's name where not set"),
+	TEXT("worker.machine_id", worker.machine_id, NULL, WORKER_ID_MAX,
+	     "tells a restart from a name used twice; /etc/machine-id where not set"),
 	NUMBER("worker.hot_ceiling", worker.hot_ceiling, "10000", 0, 10000000, CONF_RELOAD,
 	       "hot Apps held at most, a count"),
 	NUMBER("worker.demand_ceiling", worker.demand_ceiling, "10000", 0, 10000000, CONF_RELOAD,
@@ -335,6 +337,8 @@ static bool check_worker(const struct settings *s, struct err *e)
 {
 	if (s->worker.name && !is_worker_name(s->worker.name))
 		return err_set(e, ERR_INPUT, "worker.name holds other than letters, digits, '-', '_' and '.'");
+	if (s->worker.machine_id && !is_worker_name(s->worker.machine_id))
+		return err_set(e, ERR_INPUT, "worker.machine_id holds other than letters, digits, '-', '_' and '.'");
 	if (s->worker.recovery_s > s->worker.lease_s)
 		return err_set(e, ERR_INPUT, "worker.recovery_s is above worker.lease_s");
 	return true;

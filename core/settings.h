@@ -61,7 +61,8 @@ struct settings {
 	} app;
 	struct {
 		struct settings_login database, nats;
-		char *name; /* NULL: the host's name */
+		char *name;       /* NULL: the host's name */
+		char *machine_id; /* NULL: /etc/machine-id, else the host's name */
 		int64_t hot_ceiling, demand_ceiling;
 		int64_t builds_max; /* build slots */
 		int64_t database_connections;

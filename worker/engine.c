@@ -310,7 +310,7 @@ static void refused(struct engine *engine)
 {
 	if (engine->is_stopping)
 		return; /* it is said again and again */
-	log_error("this worker's name is in use on another machine; set worker.name, or wait for its lease to end",
+	log_error("this worker's name is in use by another process, here or on another machine; set worker.name",
 		  "worker=%s", engine->who.worker_id);
 	engine->exit_status = 1;
 	stop(engine, "name refused");
@@ -468,8 +468,13 @@ static void on_signal(uv_signal_t *handle, int signum)
 /* The machine's own id, else its host name: tells a restart from a name used twice. */
 static void read_machine_id(struct engine *engine)
 {
-	FILE *f = fopen("/etc/machine-id", "re");
+	const char *id = engine->settings->worker.machine_id;
 
+	if (id != NULL) {
+		(void)snprintf(engine->machine_id, sizeof(engine->machine_id), "%.64s", id);
+		return;
+	}
+	FILE *f = fopen("/etc/machine-id", "re");
 	if (f == NULL || fscanf(f, "%64s", engine->machine_id) != 1)
 		(void)snprintf(engine->machine_id, sizeof(engine->machine_id), "%.64s", engine->host);
 	if (f != NULL)
@@ -508,6 +513,8 @@ static bool start_bus(struct engine *engine, struct err *e)
 	struct bus_options options;
 
 	settings_bus_options(engine->settings, SETTINGS_WORKER, &options);
+	(void)snprintf(engine->bus_name, sizeof(engine->bus_name), "%s %s", options.name, engine->who.worker_id);
+	options.name = engine->bus_name;
 	options.state_changed = on_bus_state;
 	options.closed = on_bus_closed;
 	options.closure = engine;

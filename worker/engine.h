@@ -43,6 +43,7 @@ struct engine {
 	struct pool *pool;
 	struct worker_identity who; /* of the present incarnation */
 	char host[256], machine_id[65];
+	char bus_name[128]; /* as nats-server lists its clients */
 	struct lease_keeper *lease;
 	struct recovery_pass *recovery;
 	struct events *events;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The lease thread: register, then renew three times a lease. A renewal counts from the
+ * The lease thread: take the name, register, then renew three times a lease. A renewal counts from the
  * moment before its query was sent. Where the row is gone the worker was declared dead: a new incarnation is
  * registered at once and told to the loop, which lets the old one's copies go; until it has, the new lease is not valid
  * here, or a turn could begin on one of them.
@@ -20,7 +20,8 @@
 #include "worker/engine.h"
 #include "worker/inbox.h"
 
-#define AGAIN_MS 500 /* what could not be done now */
+#define AGAIN_MS 500          /* what could not be done now */
+#define REFUSED_GRACE_MS 2000 /* beside a lease, after which a name that is in use is given up */
 
 struct lease_keeper {
 	struct engine *engine;
@@ -36,7 +37,8 @@ struct lease_keeper {
 	struct db *db;
 	struct worker_identity who;
 	uint64_t ticks_seen;
-	bool is_registered, has_left, was_down, is_withheld;
+	int64_t refused_since_ms; /* 0: not */
+	bool has_name, is_registered, has_left, was_down, is_withheld;
 };
 
 static int64_t lease_ms(const struct lease_keeper *k)
@@ -65,14 +67,32 @@ static void renewed(struct lease_keeper *k, int64_t sent_ms)
 	atomic_store(&k->valid_until_ms, sent_ms + lease_ms(k));
 }
 
+/* The session is the name's: its wait_timeout gives the name back where this host is gone without a word. */
 static bool connect_database(struct lease_keeper *k, struct err *e)
 {
 	struct db_options options;
 
 	if (k->db != NULL)
-		return db_ensure(k->db, e);
+		return true; /* every statement looks after the connection, and tells when the name went with it */
 	settings_db_options(k->engine->settings, SETTINGS_WORKER, &options);
+	options.wait_timeout_s = (unsigned)k->engine->settings->worker.lease_s;
 	return db_open(&options, &k->db, e);
+}
+
+static bool take_name(struct lease_keeper *k, struct err *e)
+{
+	if (k->has_name)
+		return true;
+	switch (lease_take_name(k->db, k->who.worker_id, e)) {
+	case DB_ROW:
+		k->has_name = true;
+		return true;
+	case DB_DONE:
+		return err_set(e, ERR_CONFLICT, "another process runs under the name %s", k->who.worker_id);
+	case DB_FAIL:
+		break;
+	}
+	return false;
 }
 
 static bool register_anew(struct lease_keeper *k, struct err *e)
@@ -141,18 +161,32 @@ static bool renew(struct lease_keeper *k, struct err *e)
 	return false;
 }
 
+/* The one before may be ending, or be dead and its host with it: a lease later both are over. */
+static void note_refusal(struct lease_keeper *k, bool is_refused)
+{
+	int64_t now_ms = clock_now_ms();
+
+	if (!is_refused)
+		k->refused_since_ms = 0;
+	else if (k->refused_since_ms == 0)
+		k->refused_since_ms = now_ms;
+	else if (now_ms - k->refused_since_ms > lease_ms(k) + REFUSED_GRACE_MS)
+		inbox_put(k->engine->inbox, &(struct inbox_item){.kind = INBOX_LEASE_REFUSED});
+}
+
 static void round_once(struct lease_keeper *k)
 {
 	struct err e = {0};
-	bool is_ok = connect_database(k, &e) && (k->is_registered ? renew(k, &e) : register_anew(k, &e));
+	bool is_ok =
+		connect_database(k, &e) && take_name(k, &e) && (k->is_registered ? renew(k, &e) : register_anew(k, &e));
 
 	if (is_ok && k->was_down)
 		log_info("the lease is renewed again", "worker=%s", k->who.worker_id);
 	if (!is_ok && !k->was_down)
 		log_warn("lease not renewed; trying again", "worker=%s error=%s", k->who.worker_id, e.text);
 	k->was_down = !is_ok;
-	if (!is_ok && e.code == ERR_CONFLICT && !k->is_registered)
-		inbox_put(k->engine->inbox, &(struct inbox_item){.kind = INBOX_LEASE_REFUSED});
+	k->has_name &= is_ok; /* the session may be another one by now */
+	note_refusal(k, !is_ok && e.code == ERR_CONFLICT);
 }
 
 /* False when it is time to stop. */

@@ -2,6 +2,7 @@
 /* core/lease against a real server. */
 #include "core/lease.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -219,7 +220,26 @@ static void of_two_machines_at_once_one_gets_the_name(void)
 	db_close(&sessions[1]);
 }
 
+static void a_name_is_of_one_session_until_that_ends(void)
+{
+	static const char name[] = "a-name-of-sixty-four-characters-which-is-as-long-as-one-may-be-..";
+	struct db *first = fixture_connect(), *second = fixture_connect();
+
+	CU_ASSERT_EQUAL(lease_take_name(first, name, &err), DB_ROW);
+	CU_ASSERT_EQUAL(lease_take_name(first, name, &err), DB_ROW);
+	CU_ASSERT_EQUAL(lease_take_name(second, name, &err), DB_DONE);
+	CU_ASSERT_EQUAL(lease_take_name(second, "another", &err), DB_ROW);
+	db_close(&first);
+	for (int i = 0; i < 1000 && lease_take_name(second, name, &err) == DB_DONE; i++)
+		(void)poll(NULL, 0, 5); /* the server sees the hang-up a moment later */
+	first = fixture_connect();
+	CU_ASSERT_EQUAL(lease_take_name(first, name, &err), DB_DONE);
+	db_close(&first);
+	db_close(&second);
+}
+
 static CU_TestInfo lease_cases[] = {
+	CASE(a_name_is_of_one_session_until_that_ends),
 	CASE(a_new_name_gets_a_lease_and_no_flushes),
 	CASE(another_machine_waits_until_the_lease_has_run_out),
 	CASE(a_start_on_the_same_machine_ends_the_earlier_incarnation),
