@@ -37,6 +37,8 @@
 #define COLLECT_MS 10000 /* nothing is done then; the turn itself looks after time and client */
 #define BATCH_BYTES 32768
 #define STREAM_BYTES_MAX ((size_t)8 * 1024 * 1024) /* one batch; a message of the bus is far below */
+#define TURNED_AWAY_FIRST_MS 5
+#define TURNED_AWAY_MAX_MS 160
 #define AGAIN_FIRST_MS 50
 #define AGAIN_MAX_MS 1000
 
@@ -474,22 +476,36 @@ static enum next stream(struct chat *c)
 
 /* --- the request --- */
 
-/* A worker that answers "not loaded" at once holds the App no more: as if nobody had answered. */
-static bool is_refused_as_absent(struct chat *c)
+/* A worker that began no turn: it holds the App no more, or has lost its lease. PROBLEM_NONE: none of these. */
+static enum problem turned_away(struct chat *c)
 {
 	const struct turn *t = &c->turn;
+	enum problem problem;
 
-	return t->has_first && t->first.kind == CHAT_END && t->first.status == 503 && c->known.tier == TIER_DEMAND &&
-	       read_failure(c, &t->first).problem == PROBLEM_INSTANCE_NOT_LOADED;
+	if (!t->has_first || t->first.kind != CHAT_END || t->first.status != 503)
+		return PROBLEM_NONE;
+	problem = read_failure(c, &t->first).problem;
+	return problem == PROBLEM_INSTANCE_NOT_LOADED || problem == PROBLEM_WORKER_UNRESPONSIVE ? problem
+												: PROBLEM_NONE;
 }
 
+/* Another worker may hold the App: one that was declared dead is still asked until it knows of it. */
 static enum turn_begin begin_turn(struct chat *c, enum problem *ret_problem)
 {
+	enum problem away = PROBLEM_NONE;
 	enum turn_begin begin;
 
 	c->request.deadline_unix_ms = clock_unix_ms() + c->req->app->settings->app.turn_timeout_s * 1000;
-	begin = turn_begin(&c->turn, c->req->app, c->req->conn, &c->request, ret_problem);
-	return begin == TURN_BEGUN && is_refused_as_absent(c) ? TURN_NOBODY : begin;
+	for (int pause_ms = TURNED_AWAY_FIRST_MS;; pause_ms *= 2) {
+		begin = turn_begin(&c->turn, c->req->app, c->req->conn, &c->request, ret_problem);
+		away = begin == TURN_BEGUN ? turned_away(c) : PROBLEM_NONE;
+		if (away == PROBLEM_NONE || pause_ms > TURNED_AWAY_MAX_MS)
+			break;
+		turn_end(&c->turn);
+		(void)poll(NULL, 0, pause_ms);
+	}
+	/* As if nobody had answered. */
+	return away == PROBLEM_INSTANCE_NOT_LOADED && c->known.tier == TIER_DEMAND ? TURN_NOBODY : begin;
 }
 
 static enum next run(struct chat *c, struct err *e)
