@@ -19,12 +19,14 @@
 #include "lib/xalloc.h"
 #include "worker/engine.h"
 #include "worker/inbox.h"
+#include "worker/lease_keeper.h"
 #include "worker/pool/pool.h"
 
 #define PULL_EXPIRES_MS 30000
 #define PULL_BATCH_MAX 256
 #define PULL_PAUSE_MS 200 /* after a status, so that nothing spins */
 #define PULL_SILENCE_MS (5 * BUS_PULL_HEARTBEAT_MS / 2)
+#define NAK_DELAY_MS 200
 #define ACK_WAIT_S 30
 #define PROGRESS_MS 10000
 #define MAX_ACK_PENDING 20000
@@ -171,7 +173,7 @@ void events_ask(struct engine *engine)
 	struct err e = {0};
 
 	if (!atomic_load(&engine->bus_is_up) || !engine->is_registered || engine->is_stopping ||
-	    now_ms < events->pause_until_ms)
+	    !lease_keeper_is_valid(engine->lease) || now_ms < events->pause_until_ms)
 		return;
 	if (!events->has_stream) {
 		if (!events->is_ensuring)
@@ -224,6 +226,11 @@ void events_pulled(struct engine *engine, struct bus_msg **msg)
 		log_warn("broken event ended", "subject=%s error=%s", bus_msg_subject(*msg), e.text);
 		if (!bus_term(engine->bus, *msg, &e))
 			log_debug("broken event not ended; it comes again", "error=%s", e.text);
+		return;
+	}
+	if (!lease_keeper_is_valid(engine->lease)) { /* it could not be claimed: for another worker */
+		if (!bus_nak(engine->bus, *msg, NAK_DELAY_MS, &e))
+			log_debug("event not given back; it comes again by itself", "error=%s", e.text);
 		return;
 	}
 	struct held *held = xcalloc(1, sizeof(*held));
