@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One pass: reap dead incarnations (only after this worker renewed its own lease without a gap for a lease, so that
- * after a database outage nobody reaps the healthy), retry hot Apps whose backoff is over, sweep on through the
- * wanted hot Apps, publish again what was not acted on, prune. Each step is bounded; what is left waits for the next
- * pass, or follows at once where a step says there is more. The session's wait_timeout is one lease: a frozen leader
- * loses its lock.
+ * One pass: reap dead incarnations and sweep on through the wanted hot Apps (both only after this worker renewed its
+ * own lease without a gap for a lease, so that after a database outage nobody replaces the healthy), retry hot Apps
+ * whose backoff is over, publish again what was not acted on, prune. Each step is bounded; what is left waits for the
+ * next pass, or follows at once where a step says there is more. The session's wait_timeout is one lease: a frozen
+ * leader loses its lock.
  */
 #include "worker/recovery_pass.h"
 
@@ -158,10 +158,11 @@ static bool retry_hot(struct recovery_pass *p, struct err *e)
 
 static bool lead(struct recovery_pass *p, struct err *e)
 {
-	if (lease_keeper_is_steady(p->engine->lease) && !reap(p, NULL, NULL, e))
+	/* What only looks dead, only seems to lack copies. */
+	if (lease_keeper_is_steady(p->engine->lease) &&
+	    (!reap(p, NULL, NULL, e) || !recovery_sweep(p->db, &p->sweep_cursor, on_recovered, p, e)))
 		return false;
-	return retry_hot(p, e) && recovery_sweep(p->db, &p->sweep_cursor, on_recovered, p, e) && publish_again(p, e) &&
-	       prune(p, e);
+	return retry_hot(p, e) && publish_again(p, e) && prune(p, e);
 }
 
 static bool connect_database(struct recovery_pass *p, struct err *e)
