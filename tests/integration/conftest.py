@@ -32,3 +32,11 @@ def stack(module_stack):
 @pytest.fixture
 def org(stack):
     return stack.new_org()
+
+
+@pytest.fixture
+def passing_org(stack):
+    """One whose Apps are unloaded after the test."""
+    org = stack.new_org()
+    yield org
+    org.suspend()

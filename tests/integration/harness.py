@@ -376,6 +376,19 @@ class Org:
         assert r.status == 201, r
         return r.json["instance_id"]
 
+    def hot_apps(self, count, **fields):
+        """Makes as many hot Apps, loads them all at once, and returns their ids."""
+        apps = [self.new_app(tier="hot", **fields) for _ in range(count)]
+        operations = [self.admin.lifecycle("load", app).json["operation_id"] for app in apps]
+        ended = [self.admin.ended(op, 40) for op in operations]
+        assert {op["state"] for op in ended} == {"succeeded"}, ended
+        return apps
+
+    def suspend(self):
+        """All its Apps leave."""
+        r = self.stack.sys.patch(f"/api/admin/orgs/{self.id}/status", {"status": "suspended"})
+        assert r.status == 200, r
+
 
 # --- programs ---
 
@@ -391,7 +404,7 @@ class Program:
         self.log = stack.folder / "log" / f"{self.name}.log"
         self.process = None
         self.checked = 0  # bytes of the log that were looked at
-        self.is_expected_to_die = False
+        self.is_expected_to_die = self.is_stopping = False
 
     def command(self):
         raise NotImplementedError
@@ -409,7 +422,7 @@ class Program:
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             env=env, cwd=self.stack.folder, start_new_session=True)
-        self.is_expected_to_die = False
+        self.is_expected_to_die = self.is_stopping = False
         pid_folder = self.stack.folder / "pid"
         pid_folder.mkdir(exist_ok=True)
         (pid_folder / f"{self.name}.pid").write_text(f"{self.process.pid}\n")
@@ -443,14 +456,19 @@ class Program:
         self.signal(signal.SIGKILL)
         self.process.wait(30)
 
+    def begin_stop(self):
+        """SIGTERM, once. A stopped process handles it only when it goes on."""
+        if self.is_running() and not self.is_stopping:
+            self.is_stopping = True
+            self.process.send_signal(signal.SIGTERM)
+            self.process.send_signal(signal.SIGCONT)
+
     def stop(self, timeout=60):
         """SIGTERM; returns the exit status. One that does not stop is killed and fails the test."""
         if self.process is None:
             return None
         if self.is_running():
-            # A stopped process handles SIGTERM only once it goes on.
-            self.process.send_signal(signal.SIGTERM)
-            self.process.send_signal(signal.SIGCONT)
+            self.begin_stop()
             try:
                 self.process.wait(timeout * SLOW)
             except subprocess.TimeoutExpired:
@@ -570,7 +588,7 @@ class Nats(Program):
     def server_conf(self):
         """The example of conf/ with our addresses."""
         text = (SOURCE / "conf" / ("nats-cluster.conf" if self.route_port else "nats.conf")).read_text()
-        lines = {"listen": f'"127.0.0.1:{self.port or -1}"', "\tstore_dir": f'"{self.store}"'}
+        lines = {"listen": f'"127.0.0.1:{self.port or -1}"', "\tstore_dir": f'"{self.store}"', "ping_interval": '"2s"'}
         if self.route_port:
             routes = ", ".join(f'"nats://route:change-me-route@127.0.0.1:{n.route_port}"' for n in self.stack.nats_nodes)
             text = re.sub(r"(?s)\troutes: \[.*?\]", f"\troutes: [{routes}]", text)
@@ -640,6 +658,8 @@ class NatsClient:
         self.socket = socket.create_connection(("127.0.0.1", (node or stack.nats).port), timeout=30)
         self.file = self.socket.makefile("rb")
         self.file.readline()  # INFO
+        self.inbox = f"_INBOX_{user.upper()}.{secrets.token_hex(8)}"
+        self.sid = 0
         self.send("CONNECT", {"user": user, "pass": stack.secret(f"{user}-nats"), "verbose": False, "headers": True, "no_responders": True})
         self.flush()
 
@@ -649,6 +669,40 @@ class NatsClient:
     def publish(self, subject, data, reply=""):
         data = data if isinstance(data, bytes) else json.dumps(data).encode()
         self.socket.sendall(f"PUB {subject} {reply} {len(data)}\r\n".encode() + data + b"\r\n")
+
+    def request(self, subject, data):
+        """Publishes, and returns (status, text) of the first reply; 503 and no text where nobody listens."""
+        self.sid += 1
+        inbox = f"{self.inbox}.{self.sid}"
+        self.socket.sendall(f"SUB {inbox} {self.sid}\r\nUNSUB {self.sid} 1\r\n".encode())
+        self.publish(subject, data, inbox)
+        while True:
+            line = self.file.readline()
+            assert line, "nats-server hung up"
+            words = line.split()
+            if words[0] == b"PING":
+                self.socket.sendall(b"PONG\r\n")
+            if words[0] not in (b"MSG", b"HMSG"):
+                continue
+            body = self.file.read(int(words[-1]) + 2)[:-2]
+            if int(words[2]) != self.sid:
+                continue
+            if words[0] == b"MSG":
+                return None, body.decode()
+            head = body[:int(words[-2])].decode()
+            return int(head.split()[1]), body[len(head):].decode()
+
+    def chat(self, org, app, message="x"):
+        """A chat past the application: (HTTP status, answer), (None, None) where nobody holds the App."""
+        status, text = self.request(f"hearth.chat.{app}", {
+            "v": 1, "instance_id": app, "org_id": org.id, "session_id": app, "stream": False, "message": message,
+            "deadline_unix_ms": int(time.time() * 1000) + 60000})
+        if status:
+            return None, None
+        head, _, body = text.partition("\n")
+        n, kind, arg = head.split()
+        assert (n, kind) == ("0", "end"), text
+        return int(arg), json.loads(body)
 
     def flush(self):
         """The server has read all that was sent; returns its complaints."""
@@ -962,11 +1016,8 @@ class Stack:
     def stop(self):
         """Stops all, in order; returns complaints."""
         found = []
-        if len(self.workers) > 1:
-            for worker in self.workers:  # together: one after the other would hand over to the next
-                if worker.is_running():
-                    worker.process.send_signal(signal.SIGTERM)
-                    worker.process.send_signal(signal.SIGCONT)
+        for worker in self.workers:  # together: one after the other would hand over to the next
+            worker.begin_stop()
         for program_ in self.programs:
             try:
                 status = program_.stop()
@@ -1036,6 +1087,19 @@ class Stack:
             return n >= live and self.pool()
 
         return eventually(flushed, 20, "the workers have flushed their statistics")
+
+    def holders(self, app):
+        """The workers that serve it: whose living incarnation holds it ready."""
+        return [row[0] for row in self.db.run(
+            "SELECT worker_id FROM placements p JOIN workers w USING (worker_id, incarnation) "
+            f"WHERE instance_id = '{app}' AND p.state = 'ready' AND w.state = 'active' ORDER BY 1")]
+
+    def busiest(self, apps):
+        """The worker that holds most of them, and which."""
+        return max(((w, sorted(set(w.placed()) & set(apps))) for w in self.workers), key=lambda found: len(found[1]))
+
+    def nothing_is_open(self):
+        return self.db.number("SELECT COUNT(*) FROM operations WHERE is_open = 1") == 0
 
     def placements(self, app):
         """(worker, tier, generation, state) of each copy."""

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Three workers that die, freeze, lose the bus or the database, or share a name: leases, fencing and recovery."""
+import contextlib
+
+import pytest
+
+from harness import Background, NatsClient, Worker, eventually
+
+OPTIONS = {"nats_nodes": 3, "workers": 3, "is_proxied": True}
+ALLOWED = [r"(?i)lease|declared dead|recover|bus|nats|unfinished|connect|database|not written|reconcile|placement|"
+           r"worker_unresponsive|no responders|step"]
+LEASE_S = 4
+
+
+@pytest.fixture
+def org(stack, passing_org):
+    """Each test begins and ends with all three workers, and with nothing left to do."""
+    yield passing_org
+    for worker in stack.workers:
+        worker.mend()
+        if worker.is_running():
+            worker.thaw()
+        else:
+            worker.start()
+    for worker in stack.workers:
+        eventually(worker.incarnation, 30, f"{worker.worker_id} is registered")
+    eventually(stack.nothing_is_open, 60)
+
+
+def all_held_without(stack, apps, worker):
+    """Each App has one copy, and none is the worker's."""
+    return lambda: all(len(h) == 1 and worker.worker_id not in h for h in (stack.holders(a) for a in apps))
+
+
+def test_a_worker_killed_loses_no_operation_and_its_apps_come_back_elsewhere(stack, org):
+    apps = org.hot_apps(9)
+    dead, mine = stack.busiest(apps)
+    slow = [org.new_app(tier="hot", config={"build_delay_ms": 1500}) for _ in range(9)]
+    operations = [org.admin.lifecycle("load", app).json["operation_id"] for app in slow]
+    eventually(lambda: dead.placed("loading"))
+    dead.kill()
+    assert {org.admin.ended(op, 60)["state"] for op in operations} == {"succeeded"}
+    eventually(all_held_without(stack, apps + slow, dead), 40)
+    for app in apps + slow:
+        assert org.member.chat_ok(app, "x") == "x"
+    for app in mine:
+        assert [o["state"] for o in org.admin.operations(app) if o["source"] == "recovery"] == ["succeeded"]
+
+
+def test_an_app_with_a_copy_elsewhere_is_served_all_the_time_while_a_worker_dies(stack, org):
+    app, = org.hot_apps(1, replicas=2)
+    eventually(lambda: len(stack.holders(app)) == 2, 20)
+    dead = next(w for w in stack.workers if w.worker_id == stack.holders(app)[0])
+    dead.kill()
+    for _ in range(50):
+        assert org.member.chat_ok(app, "x") == "x"
+    eventually(lambda: len(stack.holders(app)) == 2 and dead.worker_id not in stack.holders(app), 40)
+
+
+def test_a_worker_frozen_past_its_lease_gives_up_its_copies_and_registers_anew(stack, org):
+    apps = org.hot_apps(9)
+    frozen, _ = stack.busiest(apps)
+    before = frozen.incarnation()
+    frozen.freeze()
+    eventually(all_held_without(stack, apps, frozen), 60)
+    # What it held is changed meanwhile: whoever answers with the old text is stale.
+    for app in apps:
+        op = org.admin.configure(app, prefix="new ")
+        assert op["state"] == "succeeded", op
+    over, answers = [], []
+
+    def ask():
+        while not over:
+            for app in apps:
+                answers.append(org.member.chat(app, "x"))
+
+    asking = [Background(ask) for _ in range(3)]
+    n = len(answers)
+    eventually(lambda: len(answers) > n + 20)
+    n = len(answers)
+    frozen.thaw()
+    eventually(lambda: frozen.incarnation() not in (None, before), 30, "it has registered anew")
+    eventually(lambda: len(answers) > n + 100, 30)
+    over.append(True)
+    for a in asking:
+        a.join()
+    assert {a.json["response"] for a in answers[n:] if a.status == 200} == {"new x"}
+    assert [a for a in answers[n:] if a.status != 200] == []
+    assert "declared dead" in frozen.text()
+    assert stack.db.number(f"SELECT COUNT(*) FROM placements WHERE incarnation = '{before}'") == 0
+
+
+def test_a_frozen_worker_is_cut_from_the_bus_and_swallows_no_chats_for_long(stack, org):
+    app, = org.hot_apps(1, replicas=3)
+    eventually(lambda: len(stack.holders(app)) == 3, 20)
+    frozen = stack.workers[0]
+    frozen.freeze()
+    name = f"hearth-worker {frozen.worker_id}"
+    eventually(lambda: not any(name in node.clients() for node in stack.nats_nodes), 40, "nats-server has cut it")
+    for _ in range(30):
+        assert org.member.chat_ok(app, "x") == "x"
+
+
+def locked(stack):
+    """The session that holds the lock of recovery."""
+    return stack.db.value("SELECT IS_USED_LOCK('hearth.hearth.recovery')")
+
+
+def test_a_leader_of_recovery_that_freezes_loses_its_lock_and_another_one_recovers(stack, org):
+    apps = org.hot_apps(9)
+    leader, _ = stack.busiest(apps)
+    others = [w for w in stack.workers if w is not leader]
+    for other in others:
+        other.freeze()
+    # Its pass waits for the bus, so that it is met within it.
+    leader.cut_off("hold")
+    session = eventually(lambda: locked(stack))
+    leader.freeze()
+    assert locked(stack) == session
+    for other in others:
+        other.thaw()
+    eventually(all_held_without(stack, apps, leader), 60)
+    assert locked(stack) != session
+    for app in apps:
+        assert len([o for o in org.admin.operations(app) if o["source"] == "recovery"]) <= 1
+
+
+def test_a_worker_that_cannot_renew_serves_no_turn_before_it_has(stack, org):
+    """It alone is awake: nobody declares it dead, so that it may go on with what it holds."""
+    app, = org.hot_apps(1)
+    alone = next(w for w in stack.workers if w.worker_id in stack.holders(app))
+    before = alone.incarnation()
+    for other in stack.workers:
+        if other is not alone:
+            other.freeze()
+    alone.database.hold()
+    with contextlib.closing(NatsClient(stack, "app")) as nats:
+        eventually(lambda: nats.chat(org, app)[0] == 503, 30, "its lease has run out")
+        for _ in range(20):
+            status, answer = nats.chat(org, app)
+            assert (status, answer["code"]) == (503, "worker_unresponsive")
+        alone.database.mend()
+        eventually(lambda: nats.chat(org, app)[0] == 200, 30)
+    assert alone.incarnation() == before
+
+
+def test_a_worker_without_the_database_serves_nothing_that_another_one_holds_by_now(stack, org):
+    apps = org.hot_apps(9)
+    stale, mine = stack.busiest(apps)
+    before = stale.incarnation()
+    stale.database.hold()
+    eventually(all_held_without(stack, apps, stale), 60)
+    for app in mine:
+        assert org.admin.configure(app, prefix="new ")["state"] == "succeeded"
+    answers = []
+    with contextlib.closing(NatsClient(stack, "app")) as nats:
+        for app in mine * 10:
+            answers.append(nats.chat(org, app))
+    assert {a["response"] for status, a in answers if status == 200} == {"new x"}
+    refused = {a["code"] for status, a in answers if status != 200}
+    assert refused == {"worker_unresponsive"}, "the stale one is asked as well"
+    # The application asks again where one worker turns it away.
+    assert {org.member.chat(app, "x").status for app in mine * 3} == {200}
+    stale.database.mend()
+    eventually(lambda: stale.incarnation() not in (None, before), 30)
+    eventually(all_held_without(stack, mine, stale), 20)
+
+
+def test_a_worker_cut_off_from_the_bus_for_long_stops_renewing_and_rejoins_later(stack, org):
+    apps = org.hot_apps(9)
+    lonely, _ = stack.busiest(apps)
+    before = lonely.incarnation()
+    lonely.cut_off()
+    eventually(all_held_without(stack, apps, lonely), 60)
+    for app in apps:
+        assert org.member.chat_ok(app, "x") == "x"
+    lonely.mend()
+    eventually(lambda: lonely.incarnation() not in (None, before), 30)
+    for app in apps:
+        assert org.member.chat_ok(app, "x") == "x"
+    stack.wait_all_ask()
+    later = org.hot_apps(12, config={"build_delay_ms": 300})
+    assert set(lonely.placed()) & set(later), "it takes loads again"
+
+
+def test_a_short_cut_of_the_bus_loses_nothing(stack, org):
+    apps = org.hot_apps(9)
+    cut, held = stack.busiest(apps)
+    before = cut.incarnation()
+    cut.cut_off()
+    eventually(lambda: org.member.chat(held[0]).status != 200)
+    slow = org.new_app(tier="hot", config={"build_delay_ms": 300})
+    op = org.admin.lifecycle("load", slow).json["operation_id"]
+    cut.mend()
+    for app in apps:
+        eventually(lambda: org.member.chat(app, "x").status == 200, 20)
+    assert org.admin.ended(op, 40)["state"] == "succeeded"
+    assert cut.incarnation() == before
+    assert set(held) <= set(cut.placed())
+
+
+def test_a_name_used_twice_is_refused_and_the_first_goes_on(stack, org):
+    first = stack.workers[0]
+    before = first.incarnation()
+    for machine in (None, "another-machine"):
+        second = Worker(stack, first.worker_id, worker={"machine_id": machine} if machine else {})
+        second.log = second.log.with_name(f"second-{machine}.log")
+        second.bus, second.database = first.bus, first.database
+        second.spawn()
+        assert second.process.wait(60 * LEASE_S) == 1
+        assert "name is in use" in second.text()
+        assert first.incarnation() == before
+    apps = org.hot_apps(6)
+    for app in apps:
+        assert org.member.chat_ok(app, "x") == "x"
+
+
+def test_another_machine_gets_a_name_only_after_its_lease(stack, org):
+    apps = org.hot_apps(9)
+    first, _ = stack.busiest(apps)
+    first.kill()
+    moved = Worker(stack, first.worker_id, worker={"machine_id": "another-machine"})
+    moved.log = moved.log.with_name("moved.log")
+    moved.bus, moved.database = first.bus, first.database
+    moved.former = stack.db.value(f"SELECT incarnation FROM workers WHERE worker_id = '{first.worker_id}'")
+    moved.spawn()
+    try:
+        moved.wait_ready()
+        assert "registered from another machine" in moved.text()
+        eventually(lambda: all(len(stack.holders(a)) == 1 for a in apps), 40)
+    finally:
+        assert moved.stop() == 0
+
+
+def test_a_worker_restarted_quickly_under_its_name_reaps_its_old_incarnation_at_once(stack, org):
+    apps = org.hot_apps(9)
+    quick, mine = stack.busiest(apps)
+    before = quick.incarnation()
+    for other in stack.workers:
+        if other is not quick:
+            other.freeze()  # so that nobody else reaps
+    quick.kill()
+    quick.start()
+    eventually(lambda: stack.db.number(f"SELECT COUNT(*) FROM placements WHERE incarnation = '{before}'") == 0, 20)
+    # Well before a lease without a gap, which reaping others takes.
+    for other in stack.workers:
+        other.thaw()
+    for app in mine:
+        eventually(lambda: org.member.chat(app, "x").status == 200, 30)
