@@ -2,7 +2,7 @@
 """make bench: the figures that Hearth promises, each beside its floor, on real servers.
 
 Runs the groups that are named (all where none is), prints one table, writes
-bench-results.json into $HEARTH_RESULTS. A figure that is not reached is shown as
+bench-results.json (and .md, the table for docs/) into $HEARTH_RESULTS. A figure that is not reached is shown as
 such and fails nothing; an unexpected answer fails the run. Floor and figure are
 measured in turns, and the median of the rounds counts: other work on the machine
 then hits both.
@@ -45,9 +45,10 @@ def main(names):
         harness.remove_template()
     rows.print_table(results)
     print(f"\n{rows.conditions()}\nTook {time.monotonic() - began:.0f} s.")
-    path = pathlib.Path(os.environ.get("HEARTH_RESULTS", ".")) / "bench-results.json"
-    path.write_text(json.dumps([r.json() for r in results], indent=1) + "\n")
-    print(f"Written: {path}")
+    folder = pathlib.Path(os.environ.get("HEARTH_RESULTS", "."))
+    (folder / "bench-results.json").write_text(json.dumps([r.json() for r in results], indent=1) + "\n")
+    (folder / "bench-results.md").write_text(rows.page(results))
+    print(f"Written: {folder}/bench-results.json and .md")
 
 
 if __name__ == "__main__":

@@ -63,9 +63,21 @@ def print_table(results):
     widths = [max(len(line[i]) for line in table) for i in range(len(HEAD))]
     for line in table:
         print("  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip())
-    for r in results:
-        if r.note:
-            print(f"{r.figure}: {r.note}")
+    print("\n".join(notes(results)))
+
+
+def notes(results):
+    return [f"{r.figure}: {r.note}" for r in results if r.note]
+
+
+def markdown(head, body):
+    return "".join("| " + " | ".join(line) + " |\n" for line in [head, ["---"] * len(head), *body])
+
+
+def page(results):
+    """The same for docs/performance.md."""
+    listed = "".join(f"- {line}\n" for line in notes(results) + conditions().splitlines())
+    return markdown(HEAD, [cells(r) for r in results]) + "\n" + listed
 
 
 def conditions():
