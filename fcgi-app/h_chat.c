@@ -75,6 +75,7 @@ struct chat {
 	struct access_known known;
 	struct turn turn;
 	int64_t load_until_ms; /* a demand load is waited for so long; 0: not begun */
+	struct operation load; /* the last one that was joined */
 	unsigned rounds;       /* loads that were waited for */
 	bool is_streaming;     /* the head is out */
 	int64_t sent_ms;
@@ -196,46 +197,44 @@ static bool read_outcome(struct chat *c, const struct operation *op, enum next *
 	return true; /* succeeded, or superseded: look again */
 }
 
-static bool read_operation(struct chat *c, struct operation *op, enum problem *ret_problem, struct err *e)
+/* What has become of the load that was joined. False: *ret_next. */
+static bool look_at_load(struct chat *c, enum next *ret_next, struct err *e)
 {
+	enum problem problem = PROBLEM_NONE;
 	struct db *db = NULL;
 	bool ok = app_db_take(c->req->app, APP_ANY, &db, e) &&
-		  operation_get(db, c->req->mem, &op->org_id, &op->operation_id, op, ret_problem, e);
+		  operation_get(db, c->req->mem, &c->load.org_id, &c->load.operation_id, &c->load, &problem, e);
 
 	app_db_give(c->req->app, &db);
+	*ret_next = NEXT_FAIL;
+	if (ok && problem != PROBLEM_NONE) {
+		*ret_next = refuse(c->res, problem, NULL);
+		ok = false;
+	}
 	return ok;
 }
 
-/* True: the operation ended and the App is worth another question. */
-static bool wait_for_operation(struct chat *c, struct wait *w, struct operation *op, enum next *ret_next, struct err *e)
+/* For news of the App, at most a second. True: it is worth another question, also while the load is open: one copy of
+ * several may serve already. */
+static bool wait_for_news(struct chat *c, struct wait *w, enum next *ret_next)
 {
 	struct app *app = c->req->app;
-	enum problem problem = PROBLEM_NONE;
+	int64_t left_ms = c->load_until_ms - clock_now_ms();
 
-	while (op_is_open(op->state)) {
-		int64_t left_ms = c->load_until_ms - clock_now_ms();
-		if (fcgi_client_is_gone(c->req->conn)) {
-			*ret_next = NEXT_SENT;
-			return false;
-		}
-		if (left_ms <= 0 || atomic_load(&app->is_stopping)) {
-			*ret_next = refuse(c->res, PROBLEM_INSTANCE_LOADING, NULL);
-			return false;
-		}
-		(void)waits_for(app->waits, w, left_ms < REREAD_MS ? (int)left_ms : REREAD_MS);
-		*ret_next = NEXT_FAIL;
-		if (!read_operation(c, op, &problem, e))
-			return false;
-		if (problem != PROBLEM_NONE) {
-			*ret_next = refuse(c->res, problem, NULL);
-			return false;
-		}
+	if (fcgi_client_is_gone(c->req->conn)) {
+		*ret_next = NEXT_SENT;
+		return false;
 	}
-	return read_outcome(c, op, ret_next);
+	if (left_ms <= 0 || atomic_load(&app->is_stopping)) {
+		*ret_next = refuse(c->res, PROBLEM_INSTANCE_LOADING, NULL);
+		return false;
+	}
+	(void)waits_for(app->waits, w, left_ms < REREAD_MS ? (int)left_ms : REREAD_MS);
+	return true;
 }
 
 /* Joins or makes the demand operation. False: *ret_next. */
-static bool join_load(struct chat *c, struct operation *ret_op, enum next *ret_next, struct err *e)
+static bool join_load(struct chat *c, enum next *ret_next, struct err *e)
 {
 	enum problem problem = PROBLEM_NONE;
 	struct visit v = {0};
@@ -246,7 +245,7 @@ static bool join_load(struct chat *c, struct operation *ret_op, enum next *ret_n
 
 	ok = check_in_database(c, true, &v, ret_next, e); /* it may have been suspended meanwhile, or become hot */
 	if (ok && c->known.tier == TIER_DEMAND) {
-		ok = operation_demand(v.db, c->req->mem, &c->request.instance_id, c->req->request_id, ret_op, &is_new,
+		ok = operation_demand(v.db, c->req->mem, &c->request.instance_id, c->req->request_id, &c->load, &is_new,
 				      &retry_after_s, &reason, &problem, e);
 		*ret_next = NEXT_FAIL;
 	}
@@ -258,7 +257,10 @@ static bool join_load(struct chat *c, struct operation *ret_op, enum next *ret_n
 		ok = false;
 	}
 	if (ok && is_new)
-		(void)publish_operation(c->req->app, ret_op, true);
+		(void)publish_operation(c->req->app, &c->load, true);
+	/* A load that may have been asked for is joined by whoever comes next: no outcome that a client must look up. */
+	if (!ok && e && e->code == ERR_UNCERTAIN)
+		e->code = ERR_DOWN;
 	return ok;
 }
 
@@ -280,7 +282,6 @@ static void pause_between_rounds(struct chat *c)
 static bool load_and_wait(struct chat *c, enum next *ret_next, struct err *e)
 {
 	struct app *app = c->req->app;
-	struct operation op = {.state = OP_SUCCEEDED};
 	struct wait w;
 	bool ok;
 
@@ -289,12 +290,15 @@ static bool load_and_wait(struct chat *c, enum next *ret_next, struct err *e)
 		return false;
 	}
 	waits_begin(app->waits, &w, &c->request.instance_id);
-	ok = join_load(c, &op, ret_next, e);
-	if (ok && c->known.tier == TIER_DEMAND)
-		ok = wait_for_operation(c, &w, &op, ret_next, e);
+	ok = op_is_open(c->load.state) ? look_at_load(c, ret_next, e) : join_load(c, ret_next, e);
+	if (ok && op_is_open(c->load.state)) {
+		ok = wait_for_news(c, &w, ret_next);
+	} else if (ok) {
+		ok = read_outcome(c, &c->load, ret_next);
+		c->rounds++;
+	}
 	waits_end(app->waits, &w);
 	gate_leave(app->gate, GATE_WAIT, true);
-	c->rounds++;
 	return ok;
 }
 
@@ -309,7 +313,8 @@ static bool handle_absence(struct chat *c, enum next *ret_next, struct err *e)
 	}
 	if (c->load_until_ms == 0)
 		c->load_until_ms = now_ms + c->req->app->settings->app.demand_wait_s * 1000;
-	pause_between_rounds(c);
+	if (!op_is_open(c->load.state))
+		pause_between_rounds(c);
 	if (c->rounds > 0 && clock_now_ms() >= c->load_until_ms) {
 		*ret_next = refuse(c->res, PROBLEM_INSTANCE_LOADING, NULL);
 		return false;
@@ -567,7 +572,7 @@ static bool read_chat(struct request *req, struct response *res, struct chat_fie
 
 enum next h_chat(struct request *req, struct response *res, struct err *e)
 {
-	struct chat c = {.req = req, .res = res};
+	struct chat c = {.req = req, .res = res, .load.state = OP_SUCCEEDED};
 	struct chat_fields fields;
 	enum next next = NEXT_FAIL;
 

@@ -10,6 +10,7 @@ import collections
 import json
 import pathlib
 import random
+import signal
 import sys
 import time
 
@@ -94,6 +95,7 @@ def main():
     parser.add_argument("--keep", action="store_true", help="keep the folders with the logs")
     args = parser.parse_args()
     bad = 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))  # ends the servers too
     try:
         for seed in args.seed or [random.SystemRandom().randrange(10**6)]:
             report = run(seed, args.minutes, args.workers, args.nats, args.keep, say=lambda text: print(text, flush=True))

@@ -101,3 +101,16 @@ def test_a_build_that_keeps_failing_is_not_tried_by_every_chat(stack, org):
     assert stack.db.number(f"SELECT failed_builds FROM instance_stats WHERE instance_id = '{app}'") <= 4
     org.admin.configure(app, prefix="now ")  # a new version has no backoff
     assert org.member.chat_ok(app, "x") == "now x"
+
+
+def test_one_copy_of_several_is_enough_for_the_chat_that_waits(stack, org):
+    """A worker that only seems to live: the load wants a copy there too, and stays open."""
+    stack.db.run("INSERT INTO workers (worker_id, incarnation, process_id, host, machine_id, lease_until, hot_ceiling, demand_ceiling, "
+                 "started_at) VALUES ('ghost', UUID(), UUID(), 'ghost', 'ghost', UTC_TIMESTAMP(3) + INTERVAL 1 HOUR, 9, 9, UTC_TIMESTAMP(3))")
+    try:
+        app = org.new_app(replicas=2)
+        assert org.member.chat_ok(app, "x") == "x"
+        assert [o["state"] for o in org.admin.operations(app)] == ["running"]
+    finally:
+        stack.db.run("DELETE FROM workers WHERE worker_id = 'ghost'")
+    eventually(lambda: [o["state"] for o in org.admin.operations(app)] == ["succeeded"])

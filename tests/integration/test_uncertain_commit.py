@@ -17,6 +17,7 @@ class Proxy:
     def __init__(self, path, target):
         self.path, self.target = str(path), str(target)
         self.cut = None  # "before" or "after" MariaDB has seen the COMMIT
+        self.statement = None  # a part of a statement's text: cut after the COMMIT that follows its first use
         self.is_shut = False  # no new connections
         self.cuts = 0
         self.lock = threading.Lock()
@@ -39,9 +40,13 @@ class Proxy:
             threading.Thread(target=self.to_server, args=(client, server), daemon=True).start()
             threading.Thread(target=self.to_client, args=(client, server), daemon=True).start()
 
-    def is_cut(self, data):
+    def is_cut(self, data, is_prepared):
         with self.lock:
-            if self.cut is None or not re.search(rb"\x03COMMIT", data):
+            is_commit = re.search(rb"\x03COMMIT", data)
+            if is_prepared and is_commit:
+                self.cuts += 1
+                return "after"
+            if self.cut is None or not is_commit:
                 return None
             how, self.cut = self.cut, None
             self.is_shut = how.endswith("shut")
@@ -49,10 +54,13 @@ class Proxy:
             return how
 
     def to_server(self, client, server):
+        is_prepared = False
         try:
             while data := client.recv(65536):
-                how = self.is_cut(data)
+                how = self.is_cut(data, is_prepared)
                 if how is None:
+                    if self.statement and self.statement in data:
+                        is_prepared, self.statement = True, None
                     server.sendall(data)
                     continue
                 if how.startswith("after"):
@@ -136,3 +144,14 @@ def test_where_nobody_can_be_asked_the_outcome_is_unknown_and_the_location_tells
     assert r.headers["Location"].endswith(f"/api/orgs/{org.id}/operations/{op}")
     eventually(lambda: org.admin.get(r.headers["Location"]).status == 200, 20)
     assert org.admin.ended(op, 40)["state"] == "succeeded"
+
+
+def test_a_chat_whose_load_may_have_been_asked_for_is_told_to_come_again(stack, org, proxy):
+    app = org.new_app()
+    before = proxy.cuts
+    proxy.statement = b"'demand'"
+    r = org.member.chat(app)
+    assert proxy.cuts == before + 1
+    assert (r.status, r.code) == (503, "db_unavailable"), r
+    assert org.member.chat_ok(app, "x") == "x"
+    assert len(operation_ids(stack, app)) == 1  # it had been, and was joined
