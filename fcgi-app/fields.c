@@ -12,6 +12,8 @@
 #include "lib/json.h"
 #include "lib/macros.h"
 
+#define NAME_SHOWN_MAX 64
+
 struct reading {
 	const char *prefix;
 	const struct field *fields;
@@ -28,9 +30,14 @@ void fields_fail(struct field_errors *errors, const char *field, const char *rea
 	errors->list[errors->count++] = (struct field_error){name ? name : "?", reason ? reason : "is not valid"};
 }
 
+/* The name may be the client's own: cut, but not within a character. */
 static void fail(struct reading *r, const char *name, const char *reason)
 {
-	char *full = arena_printf(r->errors->mem, "%s%.64s", r->prefix, name);
+	size_t len = strnlen(name, NAME_SHOWN_MAX);
+
+	while (!utf8_is_valid(name, len))
+		len--;
+	char *full = arena_printf(r->errors->mem, "%s%.*s", r->prefix, (int)len, name);
 
 	fields_fail(r->errors, full ? full : name, reason);
 }

@@ -75,6 +75,20 @@ static void every_type_is_read(void)
 	CU_ASSERT_EQUAL(jval_array_len(t.list), 2);
 }
 
+static void a_long_unknown_name_is_cut_between_characters(void)
+{
+	struct thing t = {0};
+	char json[256] = "{\"name\":\"a\",\"x";
+
+	for (size_t i = 0; i < 60; i++)
+		strcat(json, "\xc3\xa4");
+	strcat(json, "\":1}");
+	CU_ASSERT_FALSE(read(json, &t));
+	CU_ASSERT_EQUAL_FATAL(errors.count, 1);
+	CU_ASSERT_EQUAL(strlen(errors.list[0].field), 63);
+	CU_ASSERT_TRUE(utf8_is_valid(errors.list[0].field, strlen(errors.list[0].field)));
+}
+
 static void what_is_absent_keeps_its_default_and_null_sets_its_own(void)
 {
 	struct thing t = {.ttl = 7, .count = 3, .word = 5};
@@ -194,6 +208,7 @@ static CU_TestInfo cases[] = {
 	{"every_type_is_read", every_type_is_read},
 	{"what_is_absent_keeps_its_default_and_null_sets_its_own",
 	 what_is_absent_keeps_its_default_and_null_sets_its_own},
+	{"a_long_unknown_name_is_cut_between_characters", a_long_unknown_name_is_cut_between_characters},
 	{"what_is_wrong_is_named", what_is_wrong_is_named},
 	{"all_errors_are_told_up_to_a_limit", all_errors_are_told_up_to_a_limit},
 	{"times_are_rfc_3339", times_are_rfc_3339},
