@@ -7,6 +7,10 @@
  * never accepts another. Each thread waits in its own epoll set with
  * EPOLLEXCLUSIVE, so that one connection wakes one thread.
  *
+ * The usual request is there when its connection is accepted, or a moment later: the
+ * thread that accepted it looks, and serves it. All others go to the anteroom, from
+ * which any thread takes them when they are ready.
+ *
  * libfcgi's writes give up at SO_SNDTIMEO; a signal would look like an error to
  * it, so signals are blocked in these threads.
  */
@@ -24,6 +28,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -32,26 +37,41 @@
 
 #include <fcgiapp.h>
 
+#include "fcgi-app/anteroom.h"
+#include "fcgi-app/fcgi_head.h"
+#include "lib/clock.h"
 #include "lib/xalloc.h"
 
 #define BACK_OFF_MS 100
-#define WRITE_MAX (1 << 20) /* FCGX_PutStr counts with int */
+#define PATIENCE_MS 5        /* a web server's request follows its connect() at once */
+#define PATIENT_WITH 16      /* with more than so many in the anteroom there is no patience: they would use it up */
+#define WAITING_MAX 4096     /* connections in the anteroom, and at most half of the descriptors */
+#define STOP_PATIENCE_MS 500 /* requests that were on their way when it was stopped may still come */
+#define LATE_END_S 2         /* so long the end of an empty input may come after the answer */
+#define SLOW_BODY_TIMES 10   /* a slow body may take so many times io_timeout_s in all */
+#define WRITE_MAX (1 << 20)  /* FCGX_PutStr counts with int */
 
 struct fcgi {
+	struct anteroom *anteroom;
 	int listen_fd;
 	int stop_fd; /* an eventfd, readable for ever once stopped */
 	int io_timeout_s;
 	bool is_local; /* AF_UNIX */
 	bool is_ours;  /* AF_UNIX, and no other process has it */
 	_Atomic bool is_stopped;
+	_Atomic int64_t stopped_ms;
 };
 
 struct fcgi_conn {
 	struct fcgi *fcgi;
 	FCGX_Request request;
 	int epoll_fd;
+	void *buffer; /* for a glance */
 	bool has_failed;
-	bool has_read_all; /* the end of the input was seen */
+	bool has_input_end; /* it had come before the request was read */
+	bool has_read_all;  /* the end of the input was read */
+	bool is_slow;
+	int64_t read_until_ms; /* is_slow */
 };
 
 /* --- the listen socket --- */
@@ -187,6 +207,20 @@ static bool is_unix(int fd)
 	return getsockname(fd, (struct sockaddr *)&addr, &len) == 0 && addr.ss_family == AF_UNIX;
 }
 
+static bool open_anteroom(const struct fcgi_options *o, struct anteroom **ret_room, struct err *e)
+{
+	struct anteroom_options options = {
+		.timeout_ms = o->io_timeout_s * 1000,
+		.slow_max = o->threads > 1 ? o->threads / 2 : 1,
+		.connections_max = WAITING_MAX,
+	};
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur / 2 < WAITING_MAX)
+		options.connections_max = (unsigned)(files.rlim_cur / 2);
+	return anteroom_open(&options, ret_room, e);
+}
+
 bool fcgi_open(const struct fcgi_options *options, struct fcgi **ret_fcgi, struct err *e)
 {
 	struct fcgi *f = xcalloc(1, sizeof(*f));
@@ -202,7 +236,7 @@ bool fcgi_open(const struct fcgi_options *options, struct fcgi **ret_fcgi, struc
 		(void)err_set(e, ERR_INTERNAL, "libfcgi could not be initialised");
 		goto fail;
 	}
-	if (!open_listener(options, &f->listen_fd, e))
+	if (!open_listener(options, &f->listen_fd, e) || !open_anteroom(options, &f->anteroom, e))
 		goto fail;
 	f->is_local = is_unix(f->listen_fd);
 	f->is_ours = f->is_local && options->socket && options->socket[0];
@@ -223,6 +257,7 @@ void fcgi_stop(struct fcgi *fcgi)
 
 	if (fcgi->is_ours)
 		(void)shutdown(fcgi->listen_fd, SHUT_RD);
+	atomic_store(&fcgi->stopped_ms, clock_now_ms());
 	atomic_store(&fcgi->is_stopped, true);
 	(void)!write(fcgi->stop_fd, &one, sizeof(one));
 }
@@ -233,12 +268,20 @@ void fcgi_close(struct fcgi **fcgi)
 
 	if (!f)
 		return;
+	anteroom_close(&f->anteroom);
 	if (f->listen_fd >= 0)
 		(void)close(f->listen_fd);
 	if (f->stop_fd >= 0)
 		(void)close(f->stop_fd);
 	free(f);
 	*fcgi = NULL;
+}
+
+struct fcgi_counts fcgi_counts(const struct fcgi *fcgi)
+{
+	struct anteroom_counts counts = anteroom_counts(fcgi->anteroom);
+
+	return (struct fcgi_counts){.waiting = counts.waiting, .slow = counts.slow};
 }
 
 /* --- one thread's connection --- */
@@ -255,13 +298,15 @@ bool fcgi_conn_new(struct fcgi *fcgi, struct fcgi_conn **ret_conn, struct err *e
 	struct fcgi_conn *c = xcalloc(1, sizeof(*c));
 
 	c->fcgi = fcgi;
+	c->buffer = xmalloc(FCGI_HEAD_MAX);
 	c->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (c->epoll_fd < 0)
 		(void)fail_errno(e, "epoll_create1");
 	else if (FCGX_InitRequest(&c->request, -1, FCGI_FAIL_ACCEPT_ON_INTR) != 0)
 		(void)err_set(e, ERR_INTERNAL, "libfcgi made no request");
 	else if (watch(c->epoll_fd, fcgi->stop_fd, EPOLLIN, e) &&
-		 watch(c->epoll_fd, fcgi->listen_fd, EPOLLIN | EPOLLEXCLUSIVE, e)) {
+		 watch(c->epoll_fd, fcgi->listen_fd, EPOLLIN | EPOLLEXCLUSIVE, e) &&
+		 watch(c->epoll_fd, anteroom_fd(fcgi->anteroom), EPOLLIN | EPOLLEXCLUSIVE, e)) {
 		*ret_conn = c;
 		return true;
 	}
@@ -275,16 +320,23 @@ void fcgi_conn_free(struct fcgi_conn **conn)
 		return;
 	if ((*conn)->epoll_fd >= 0)
 		(void)close((*conn)->epoll_fd);
+	free((*conn)->buffer);
 	free(*conn);
 	*conn = NULL;
 }
 
-static void set_timeouts(int fd, int seconds)
+static void end_slow(struct fcgi_conn *conn)
+{
+	if (conn->is_slow)
+		anteroom_slow_is_over(conn->fcgi->anteroom);
+	conn->is_slow = false;
+}
+
+static void set_timeout(int fd, int which, int seconds)
 {
 	const struct timeval timeout = {.tv_sec = seconds};
 
-	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
-	(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
+	(void)setsockopt(fd, SOL_SOCKET, which, &timeout, sizeof(timeout));
 }
 
 /* True: somebody else was faster, or the peer was gone again. */
@@ -293,26 +345,81 @@ static bool is_passing(int error)
 	return error == EAGAIN || error == EWOULDBLOCK || error == EINTR || error == ECONNABORTED || error == EPROTO;
 }
 
-/* A connection that is there already. -1 with errno; EINVAL: the socket was shut and none is left. */
-static int waiting_connection(struct fcgi *f)
+/* The connection's request is there. */
+static bool is_to_be_served(struct fcgi_conn *c, int fd)
 {
-	return accept4(f->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+	struct anteroom *room = c->fcgi->anteroom;
+	int patience_ms = anteroom_counts(room).waiting <= PATIENT_WITH ? PATIENCE_MS : 0;
+
+	switch (anteroom_glance(fd, c->buffer, patience_ms, &c->has_input_end)) {
+	case GLANCE_WHOLE:
+		return true;
+	case GLANCE_WAIT:
+		anteroom_put(room, fd);
+		break;
+	case GLANCE_CLOSE:
+		(void)close(fd);
+		break;
+	}
+	return false;
 }
 
-/* One that is there already, else the next one. */
+/* -1 with errno; EAGAIN: there is none; EINTR: it was none to be served yet; EINVAL: the socket was shut and none is
+ * left. */
+static int accept_one(struct fcgi_conn *c)
+{
+	int fd = accept4(c->fcgi->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+
+	if (fd < 0 || is_to_be_served(c, fd))
+		return fd;
+	errno = EINTR;
+	return -1;
+}
+
+static int take_one(struct fcgi_conn *c)
+{
+	int fd = anteroom_take(c->fcgi->anteroom, &c->is_slow);
+
+	if (fd >= 0 && c->is_slow)
+		c->read_until_ms = clock_now_ms() + (int64_t)SLOW_BODY_TIMES * c->fcgi->io_timeout_s * 1000;
+	return fd;
+}
+
+/* A connection: one that has waited, one that is there already, else the next one. -1 with errno. */
 static int next_connection(struct fcgi_conn *c)
 {
-	struct epoll_event events[2];
-	int fd = waiting_connection(c->fcgi);
+	struct epoll_event events[3];
+	int fd = take_one(c);
 
+	if (fd < 0)
+		fd = accept_one(c);
 	if (fd >= 0 || errno != EAGAIN)
 		return fd;
-	(void)epoll_wait(c->epoll_fd, events, 2, -1);
-	if (atomic_load(&c->fcgi->is_stopped)) {
-		errno = EAGAIN;
-		return -1;
+	(void)epoll_wait(c->epoll_fd, events, 3, -1);
+	errno = EINTR;
+	return -1;
+}
+
+/* The same once stopped, when whoever waits already is still served. EINVAL: nobody is left. */
+static int last_connection(struct fcgi_conn *c)
+{
+	struct pollfd pfd = {.fd = anteroom_fd(c->fcgi->anteroom), .events = POLLIN};
+	int fd = take_one(c);
+
+	if (fd >= 0)
+		return fd;
+	errno = EINVAL;
+	if (c->fcgi->is_ours)
+		fd = accept_one(c);
+	if (fd >= 0 || errno == EINTR)
+		return fd;
+	errno = EINVAL;
+	if (anteroom_counts(c->fcgi->anteroom).waiting > 0 &&
+	    clock_now_ms() < atomic_load(&c->fcgi->stopped_ms) + STOP_PATIENCE_MS) {
+		(void)poll(&pfd, 1, STOP_PATIENCE_MS / 10);
+		errno = EINTR;
 	}
-	return waiting_connection(c->fcgi);
+	return -1;
 }
 
 enum accept_next fcgi_accept(struct fcgi_conn *conn, struct err *e)
@@ -320,11 +427,10 @@ enum accept_next fcgi_accept(struct fcgi_conn *conn, struct err *e)
 	struct fcgi *f = conn->fcgi;
 
 	for (;;) {
+		conn->is_slow = conn->has_input_end = false;
 		bool is_stopped = atomic_load(&f->is_stopped);
-		if (is_stopped && !f->is_ours)
-			return ACCEPT_STOPPED;
-		int fd = is_stopped ? waiting_connection(f) : next_connection(conn);
-		if (fd < 0 && (is_stopped || errno == EINVAL))
+		int fd = is_stopped ? last_connection(conn) : next_connection(conn);
+		if (fd < 0 && errno == EINVAL)
 			return ACCEPT_STOPPED;
 		if (fd < 0 && is_passing(errno))
 			continue;
@@ -333,18 +439,31 @@ enum accept_next fcgi_accept(struct fcgi_conn *conn, struct err *e)
 			(void)poll(NULL, 0, BACK_OFF_MS);
 			return ACCEPT_AGAIN;
 		}
-		set_timeouts(fd, f->io_timeout_s);
+		set_timeout(fd, SO_SNDTIMEO, f->io_timeout_s);
+		if (!conn->has_input_end)
+			set_timeout(fd, SO_RCVTIMEO, f->io_timeout_s);
 		conn->request.ipcFd = fd;
 		conn->request.keepConnection = 1; /* else the library closes it before it reads */
 		conn->has_failed = conn->has_read_all = false;
 		if (FCGX_Accept_r(&conn->request) == 0)
 			return ACCEPT_REQUEST;
+		end_slow(conn);
 	}
 }
 
 char *fcgi_param(struct fcgi_conn *conn, const char *name)
 {
 	return FCGX_GetParam(name, conn->request.envp);
+}
+
+/* At most what the library can give without asking the peer again, so that a slow one can be given up in between. */
+static int slow_want(const struct fcgi_conn *conn, int want)
+{
+	ptrdiff_t there = conn->request.in->stop - conn->request.in->rdNext;
+
+	if (there < 1)
+		return 1;
+	return there < want ? (int)there : want;
 }
 
 size_t fcgi_read(struct fcgi_conn *conn, void *data, size_t len)
@@ -354,6 +473,10 @@ size_t fcgi_read(struct fcgi_conn *conn, void *data, size_t len)
 
 	while (left > 0) {
 		int want = left > WRITE_MAX ? WRITE_MAX : (int)left;
+		if (conn->is_slow && clock_now_ms() > conn->read_until_ms)
+			break;
+		if (conn->is_slow)
+			want = slow_want(conn, want);
 		int got = FCGX_GetStr(at, want, conn->request.in);
 		conn->has_read_all = got < want;
 		if (got <= 0)
@@ -391,8 +514,11 @@ static void await_end_of_input(struct fcgi_conn *conn)
 	const char *length = fcgi_param(conn, "CONTENT_LENGTH");
 	char c;
 
-	if (!conn->has_read_all && (!length || !*length || strcmp(length, "0") == 0))
-		(void)fcgi_read(conn, &c, 1);
+	if (conn->has_read_all || (length && *length && strcmp(length, "0") != 0))
+		return;
+	if (!conn->has_input_end)
+		set_timeout(conn->request.ipcFd, SO_RCVTIMEO, LATE_END_S);
+	(void)fcgi_read(conn, &c, 1);
 }
 
 /*
@@ -412,6 +538,7 @@ void fcgi_finish(struct fcgi_conn *conn)
 		(void)close(fd);
 		conn->request.ipcFd = -1;
 	}
+	end_slow(conn);
 }
 
 bool fcgi_client_is_gone(struct fcgi_conn *conn)

@@ -8,6 +8,15 @@
  *
  * A connection is closed after its request, also where the web server would keep
  * it: a kept one would pin a thread.
+ *
+ * Who can connect is trusted to be a web server (FastCGI has no authentication: the
+ * mode of the socket is the wall), but neither to be quick nor to be sound: a
+ * connection reaches a thread, and libfcgi, only once its parameters have come, were
+ * read through by fcgi_head.c and end within FCGI_HEAD_MAX bytes; until then it waits
+ * in the anteroom. So no length that a peer sends ever reaches the library unseen
+ * (it asserts, and so ends the process, on two huge ones: the successor of
+ * CVE-2025-23016), and no silent or slow peer holds a thread, but for bodies that
+ * are long or stall, which together hold at most half of them.
  */
 #ifndef FCGI_APP_FCGI_H
 #define FCGI_APP_FCGI_H
@@ -24,7 +33,8 @@ struct fcgi_options {
 	const char *socket; /* a path, or 127.0.0.1:port; NULL: descriptor 0 is the listening socket */
 	unsigned mode;      /* of the path */
 	int backlog;
-	int io_timeout_s; /* one read or write of a peer may take so long */
+	int io_timeout_s; /* a peer's request may take so long to come, one read or write of it later also */
+	unsigned threads; /* that will serve */
 };
 
 /* Once in main, with the signals already blocked. ERR_CONFLICT: another process listens there. */
@@ -34,6 +44,12 @@ bool fcgi_open(const struct fcgi_options *options, struct fcgi **ret_fcgi, struc
 void fcgi_stop(struct fcgi *fcgi);
 /* No new connections are taken by the kernel from here on, unless the socket was handed over. After the threads. */
 void fcgi_close(struct fcgi **fcgi);
+
+struct fcgi_counts {
+	unsigned waiting; /* connections without a thread */
+	unsigned slow;    /* threads that wait for a body */
+};
+struct fcgi_counts fcgi_counts(const struct fcgi *fcgi);
 
 bool fcgi_conn_new(struct fcgi *fcgi, struct fcgi_conn **ret_conn, struct err *e) MUST_CHECK;
 void fcgi_conn_free(struct fcgi_conn **conn);

@@ -141,6 +141,7 @@ static bool listen_now(struct program *p, struct err *e)
 		.mode = octal(p->settings.app.socket_mode),
 		.backlog = (int)p->settings.app.socket_backlog,
 		.io_timeout_s = (int)p->settings.app.io_timeout_s,
+		.threads = (unsigned)p->settings.app.threads_max,
 	};
 
 	return fcgi_open(&options, &p->fcgi, e);

@@ -1,51 +1,60 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A FastCGI client (FastCGI specification, sections 3 and 5): one request on one connection, no web server between."""
-import socket
-import struct
+"""Drives tests/fake/fcgi_client: one FastCGI connection, no web server between, and as bad as a story wants it."""
+import subprocess
 
-BEGIN_REQUEST, END_REQUEST, PARAMS, STDIN, STDOUT = 1, 3, 4, 5, 6
-RESPONDER = 1
+from harness import BUILD, SLOW
 
-
-def record(kind, content=b"", request_id=1):
-    return struct.pack("!BBHHBx", 1, kind, request_id, len(content), 0) + content
+BEGIN, ABORT, PARAMS, STDIN = 1, 2, 4, 5
 
 
-def pair(name, value):
-    name, value = name.encode(), value.encode()
-    lengths = b"".join(struct.pack("!B", n) if n < 128 else struct.pack("!I", n | 0x80000000)
-                       for n in (len(name), len(value)))
-    return lengths + name + value
+class Client:
+    """One connection. The calls that send return False once the application has hung up."""
 
+    def __init__(self, path):
+        self.process = subprocess.Popen([BUILD / "tests/fake/fcgi_client", str(path)], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE)
 
-class Request:
-    """Sends the request at once; `read` reads the answer, `hang_up` closes the connection as a web server would."""
+    def send(self, line, content=b""):
+        self.process.stdin.write(line.encode() + b"\n" + content)
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline().strip()
+        assert answer in (b"ok", b"closed"), answer
+        return answer == b"ok"
 
-    def __init__(self, path, method, uri, token, body=b""):
-        params = {
-            "REQUEST_METHOD": method, "REQUEST_URI": uri, "SCRIPT_NAME": uri, "QUERY_STRING": "",
-            "SERVER_PROTOCOL": "HTTP/1.1", "CONTENT_TYPE": "application/json", "CONTENT_LENGTH": str(len(body)),
-            "HTTP_AUTHORIZATION": f"Bearer {token}", "REMOTE_ADDR": "127.0.0.1",
-        }
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.socket.settimeout(30)
-        self.socket.connect(str(path))
-        self.socket.sendall(
-            record(BEGIN_REQUEST, struct.pack("!HB5x", RESPONDER, 0))
-            + record(PARAMS, b"".join(pair(n, v) for n, v in params.items())) + record(PARAMS)
-            + b"".join(record(STDIN, body[i:i + 60000]) for i in range(0, len(body), 60000)) + record(STDIN))
+    def begin(self):
+        return self.send("begin")
 
-    def read(self):
-        """All of STDOUT until END_REQUEST."""
-        out, stream = b"", self.socket.makefile("rb")
-        while True:
-            _, kind, _, length, padding = struct.unpack("!BBHHBx", stream.read(8))
-            content = stream.read(length)
-            stream.read(padding)
-            if kind == END_REQUEST:
-                return out
-            if kind == STDOUT:
-                out += content
+    def params(self, **params):
+        for name, value in params.items():
+            self.send(f"param {name}={value}")
+        return self.send("params")
+
+    def record(self, kind, content=b"", request_id=1, version=1, length=None, padding=0):
+        length = len(content) if length is None else length
+        return self.send(f"record {version} {kind} {request_id} {length} {padding} {content.hex() or '-'}")
+
+    def read(self, timeout=30):
+        """The answer; None: the application hung up without one."""
+        self.process.stdin.write(f"read {int(timeout * SLOW * 1000)}\n".encode())
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline().split()
+        assert answer != [b"timeout"], "neither an answer nor a hang-up"
+        return self.process.stdout.read(int(answer[2])) if answer[0] == b"answered" else None
 
     def hang_up(self):
-        self.socket.close()
+        """Closes the connection, as a web server does whose client has gone."""
+        self.process.stdin.close()
+        self.process.stdout.close()
+        assert self.process.wait(30) == 0
+
+
+class Request(Client):
+    """A request as it should be, sent at once."""
+
+    def __init__(self, path, method, uri, token, body=b""):
+        super().__init__(path)
+        self.begin()
+        self.params(REQUEST_METHOD=method, REQUEST_URI=uri, SCRIPT_NAME=uri, QUERY_STRING="",
+                    SERVER_PROTOCOL="HTTP/1.1", CONTENT_TYPE="application/json", CONTENT_LENGTH=len(body),
+                    HTTP_AUTHORIZATION=f"Bearer {token}", REMOTE_ADDR="127.0.0.1")
+        self.send(f"input {len(body)}", body)

@@ -178,6 +178,11 @@ UNIT_TESTS += %D%/test_request
 %C%_test_request_CFLAGS = $(UNIT_CFLAGS)
 %C%_test_request_LDADD = $(APP_LIBS)
 
+UNIT_TESTS += %D%/test_fcgi
+%C%_test_fcgi_SOURCES = %D%/test_fcgi.c tests/fake/fcgi_client.c tests/fake/fcgi_client.h $(UNIT_HARNESS)
+%C%_test_fcgi_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_fcgi_LDADD = $(APP_LIBS)
+
 UNIT_TESTS += %D%/test_fields
 %C%_test_fields_SOURCES = %D%/test_fields.c $(UNIT_HARNESS)
 %C%_test_fields_CFLAGS = $(UNIT_CFLAGS)
