@@ -21,6 +21,13 @@ AC_DEFUN([HEARTH_COMPILER_FLAGS], [
     HEARTH_ADD_CFLAG([$flag])
   done
   HEARTH_LDFLAGS=""
+  AC_ARG_ENABLE([fuzzing], [AS_HELP_STRING([--enable-fuzzing], [build tests/fuzz with libFuzzer (needs clang)])],
+    [], [enable_fuzzing=no])
+  AM_CONDITIONAL([FUZZING], [test "x$enable_fuzzing" = xyes])
+  AM_COND_IF([FUZZING], [
+    with_sanitizer=fuzzer-no-link,address,undefined
+    HEARTH_CFLAGS="$HEARTH_CFLAGS -fno-sanitize-recover=undefined"
+  ])
   AS_IF([test "x$with_sanitizer" != xno], [
     HEARTH_CFLAGS="$HEARTH_CFLAGS -fsanitize=$with_sanitizer -fno-omit-frame-pointer -g"
     HEARTH_LDFLAGS="-fsanitize=$with_sanitizer"

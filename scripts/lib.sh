@@ -9,6 +9,8 @@ PACKAGES_BUILD="gcc libc6-dev make autoconf automake pkg-config libfcgi-dev libj
 PACKAGES_RUN="mariadb-server nats-server lighttpd curl"
 PACKAGES_TEST="python3 python3-pytest apache2 libapache2-mod-fcgid nginx-light"
 PACKAGES_BENCH="wrk"
+# For make fuzz; no test needs them.
+PACKAGES_FUZZ="clang libclang-rt-14-dev"
 
 # mariadbd, nats-server and the web servers are in /usr/sbin, which is not on everybody's path.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # What the stories drive beside the real servers.
-noinst_PROGRAMS = %D%/fcgi_client
+noinst_PROGRAMS += %D%/fcgi_client
 %C%_fcgi_client_SOURCES = %D%/fcgi_client.c %D%/fcgi_client.h %D%/fcgi_client_main.c
 %C%_fcgi_client_LDADD = lib/libhearth.a -lpthread
