@@ -342,7 +342,8 @@ static void set_timeout(int fd, int which, int seconds)
 /* True: somebody else was faster, or the peer was gone again. */
 static bool is_passing(int error)
 {
-	return error == EAGAIN || error == EWOULDBLOCK || error == EINTR || error == ECONNABORTED || error == EPROTO;
+	return error == EAGAIN || error == EWOULDBLOCK || error == EINTR || error == ECONNABORTED || error == EPROTO ||
+	       error == EINVAL; /* shut a moment ago: is_stopped follows */
 }
 
 /* The connection's request is there. */
@@ -430,7 +431,7 @@ enum accept_next fcgi_accept(struct fcgi_conn *conn, struct err *e)
 		conn->is_slow = conn->has_input_end = false;
 		bool is_stopped = atomic_load(&f->is_stopped);
 		int fd = is_stopped ? last_connection(conn) : next_connection(conn);
-		if (fd < 0 && errno == EINVAL)
+		if (fd < 0 && is_stopped && errno == EINVAL)
 			return ACCEPT_STOPPED;
 		if (fd < 0 && is_passing(errno))
 			continue;
