@@ -258,7 +258,8 @@ static bool join_load(struct chat *c, enum next *ret_next, struct err *e)
 	}
 	if (ok && is_new)
 		(void)publish_operation(c->req->app, &c->load, true);
-	/* A load that may have been asked for is joined by whoever comes next: no outcome that a client must look up. */
+	/* A load that may have been asked for is joined by whoever comes next: no outcome that a client must look up.
+	 */
 	if (!ok && e && e->code == ERR_UNCERTAIN)
 		e->code = ERR_DOWN;
 	return ok;
