@@ -24,7 +24,7 @@ import load  # noqa: E402
 import pool as pools  # noqa: E402
 
 # Faults make warnings. What must never be logged is an error, but for these.
-EXPECTED = [r"Z warn ", r"^\[.*\[ERR\]", r"Z error .*(NATS|nats|bus|MariaDB|database|connection|lease)"]
+EXPECTED = [r"Z warn ", r"^\[.*\[ERR\]", r"(?i)Z error .*(nats|bus|mariadb|database|connection|lease)"]
 
 
 def run(seed, minutes, workers=3, nats_nodes=None, is_kept=False, say=print):
@@ -72,6 +72,7 @@ def run(seed, minutes, workers=3, nats_nodes=None, is_kept=False, say=print):
         "operations": counts.get("operations", 0),
         "turns": len(clients.turns),
         "answered": sum(v for k, v in counts.items() if k.startswith("turns: 200")),
+        "started_by_supervisor": pool.supervised,
         "violations": [str(v) for v in found],
         "folder": str(pool.folder) if found or is_kept else None,
         "seconds": round(time.time() - began, 1),

@@ -98,6 +98,8 @@ class Pool(Stack):
         self.backups, self.restores = [], []
         self.complaints_kept = []  # what was wrong when a fault looked
         self.has_small_store = False
+        self.stopped = set()  # by a fault
+        self.supervised = 0  # workers that a supervisor had to start anew
 
     @property
     def programs(self):
@@ -150,19 +152,31 @@ class Pool(Stack):
 
     def expect_running(self, *programs):
         """A program that is not there was not stopped by us."""
+        self.supervise()
         for program_ in programs:
             if not program_.is_running():
                 self.complaints_kept.append(
                     f"{program_.name} had ended with {program_.process.returncode} by itself:\n{program_.tail(20)}")
 
+    def supervise(self):
+        """As a supervisor does: a worker that ended to be started anew is. nats.c gives a first connection up for good where
+        it is taken and then closed, which the links do whose server is away."""
+        for worker in self.workers:
+            if worker not in self.stopped and not worker.is_running() and worker.process.returncode == 1 \
+                    and "so that the supervisor starts anew" in worker.tail(20):
+                worker.spawn()
+                self.supervised += 1
+
     def kill(self, program_):
         self.expect_running(program_)
+        self.stopped.add(program_)
         if program_.is_running():
             program_.kill()
 
     def terminate(self, program_):
         """SIGTERM; of our programs only an orderly end is right."""
         self.expect_running(program_)
+        self.stopped.add(program_)
         try:
             status = program_.stop()
         except AssertionError as e:
@@ -173,6 +187,7 @@ class Pool(Stack):
 
     def back(self, program_):
         """Starts it again; our own programs may wait for what is away, the servers are waited for."""
+        self.stopped.discard(program_)
         if program_.is_running():
             return
         program_.spawn()
@@ -207,6 +222,7 @@ class Pool(Stack):
             os.unlink(self.store_folder / "filler")
 
     def is_whole(self):
+        self.supervise()
         assert all(p.is_running() for p in self.programs), [p.name for p in self.programs if not p.is_running()]
         for front in self.fronts:
             r = front.request("GET", "/readyz", timeout=10)
