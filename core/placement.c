@@ -370,10 +370,13 @@ static bool claim_decide(struct db *db, struct claiming *job, const struct copie
 	bool is_rebuild = job->how & CLAIM_HOW_REBUILD && !is_own_ending(c);
 	bool may = true;
 
-	if (!c->is_registered || !c->is_lease_valid) {
+	if (!c->is_registered) {
 		job->result = CLAIM_LOST;
 		return true;
 	}
+	/* Nobody has declared it dead yet: what it holds serves on, and the claim is tried again. */
+	if (!c->is_lease_valid)
+		return err_set(e, ERR_BUSY, "the lease of worker %s has run out", job->who->worker_id);
 	if (c->is_leaving)
 		return err_set(e, ERR_BUSY, "worker %s is leaving", job->who->worker_id);
 	if (!c->is_active)
