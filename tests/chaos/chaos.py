@@ -13,6 +13,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "integration")]
@@ -27,19 +28,19 @@ import pool as pools  # noqa: E402
 EXPECTED = [r"Z warn ", r"^\[.*\[ERR\]", r"(?i)Z error .*(nats|bus|mariadb|database|connection|lease)"]
 
 
-def run(seed, minutes, workers=3, nats_nodes=None, is_kept=False, say=print):
+def run(seed, minutes, workers=3, nats_nodes=None, is_kept=False, only=None, say=print):
     """One run. Returns its report. Every third seed has a NATS cluster."""
     began = time.time()
     nats_nodes = nats_nodes or (3 if seed % 3 == 0 else 1)
     report = {"seed": seed, "minutes": minutes, "workers": workers, "nats_nodes": nats_nodes,
-              "repeat": f"make chaos SEED={seed} MINUTES={minutes:g}"}
+              "repeat": f"make chaos SEED={seed} MINUTES={minutes:g}" + (f" ONLY={','.join(only)}" if only else "")}
 
     def note(text):
         say(f"  {time.time() - began:6.1f} s  {text}")
 
     say(f"chaos: seed {seed}, {minutes:g} minutes, {workers} workers, {nats_nodes} nats-server; again with: {report['repeat']}")
     pool = pools.Pool(workers, nats_nodes)
-    found, counts, injected = [], {}, []
+    found, counts, injected, clients = [], {}, [], None
     try:
         pool.start()
         clients = load.Load(pool, seed)
@@ -47,7 +48,7 @@ def run(seed, minutes, workers=3, nats_nodes=None, is_kept=False, say=print):
         note("the load runs")
         broken = None
         try:
-            injected = faults.run(pool, seed, time.time() + minutes * 60, note)
+            injected = faults.run(pool, seed, time.time() + minutes * 60, note, only)
         except Exception as e:  # the end is checked all the same
             broken = checks.Violation("not whole after a fault", f"{e!r}")
         clients.stop()
@@ -61,6 +62,10 @@ def run(seed, minutes, workers=3, nats_nodes=None, is_kept=False, say=print):
             except AssertionError as e:
                 judge.found("not whole after the last fault", str(e))
         found, counts = judge.run(), judge.counts
+    except Exception:
+        found = [checks.Violation("the run broke off", traceback.format_exc())]
+        if clients:
+            clients.over.set()
     finally:
         pool.allow(*EXPECTED)
         complaints = pool.close(is_kept or bool(found))
@@ -70,7 +75,7 @@ def run(seed, minutes, workers=3, nats_nodes=None, is_kept=False, say=print):
         "faults": dict(collections.Counter(f.name for f in injected)),
         "counts": dict(sorted(counts.items())),
         "operations": counts.get("operations", 0),
-        "turns": len(clients.turns),
+        "turns": len(clients.turns) if clients else 0,
         "answered": sum(v for k, v in counts.items() if k.startswith("turns: 200")),
         "started_by_supervisor": pool.supervised,
         "violations": [str(v) for v in found],
@@ -92,6 +97,8 @@ def main():
     parser.add_argument("--seed", type=int, action="append", help="several are run one after the other; default: one at random")
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--nats", type=int, choices=(1, 3), help="nodes of NATS; default: 3 for every third seed, else 1")
+    parser.add_argument("--only", type=lambda text: text.split(","), help="faults of these alone: " + ",".join(
+        sorted({f.touches for f in faults.FAULTS})))
     parser.add_argument("--report", type=pathlib.Path, help="a file for the reports as JSON, a line for each run")
     parser.add_argument("--keep", action="store_true", help="keep the folders with the logs")
     args = parser.parse_args()
@@ -99,7 +106,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))  # ends the servers too
     try:
         for seed in args.seed or [random.SystemRandom().randrange(10**6)]:
-            report = run(seed, args.minutes, args.workers, args.nats, args.keep, say=lambda text: print(text, flush=True))
+            report = run(seed, args.minutes, args.workers, args.nats, args.keep, args.only, say=lambda text: print(text, flush=True))
             bad += bool(report["violations"])
             if args.report:
                 with args.report.open("a") as f:

@@ -284,20 +284,22 @@ class Step:
     seed: int
 
 
-def plan(seed, has_small_store=True):
-    """Endless: the steps that a seed gives."""
+def plan(seed, has_small_store=True, only=None):
+    """Endless: the steps that a seed gives. only: of what they may touch."""
     r = random.Random(f"faults {seed}")
-    table = [f for f in FAULTS if has_small_store or f.inject is not store_full]
+    table = [f for f in FAULTS if (has_small_store or f.inject is not store_full) and (not only or f.touches in only)]
     named = {f.name: f for f in FAULTS}
     number = 0
     while True:
         faults = []
         for _ in range(r.choice([1, 1, 1, 2, 2, 3])):
             left = [f for f in table if f.touches not in {g.touches for g, _ in faults}]
+            if not left:
+                break
             fault = r.choices(left, [f.weight for f in left])[0]
             faults.append((fault, r.uniform(*fault.seconds)))
         # Each run that is not very short has an old backup, and goes back to it.
-        if number in (1, 5):
+        if number in (1, 5) and (not only or "db" in only):
             fault = named["backup taken" if number == 1 else "backup restored"]
             faults = [(fault, 0.2)] + [f for f in faults if f[0].touches != "db"][:1]
         yield Step(faults, r.uniform(0.2, 2.5), r.random() < 0.4, r.randrange(2**32))
@@ -313,10 +315,10 @@ class Injected:
     ended: float = None
 
 
-def run(pool, seed, until, say):
+def run(pool, seed, until, say, only=None):
     """Runs the plan until the time is over; returns what was injected, all healed."""
     done = []
-    for step in plan(seed, pool.has_small_store):
+    for step in plan(seed, pool.has_small_store, only):
         if time.time() >= until:
             break
         r = random.Random(step.seed)
