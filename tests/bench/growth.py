@@ -135,6 +135,7 @@ def main(names):
     text = "\n".join(f"{p.title}:\n\n{p.markdown()}" for p in parts)
     print(text)
     if not names:
+        text = "![How the cost grows](growth.svg)\n\n" + text
         folder = pathlib.Path(os.environ.get("HEARTH_RESULTS", "."))
         (folder / "bench-growth.md").write_text(text)
         (folder / "growth.svg").write_text(svg.picture([p.panel() for p in parts]))

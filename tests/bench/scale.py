@@ -222,11 +222,12 @@ class Held:
 
 
 def load_cycles(stack, org, at_once, rounds, timeout=300):
-    """Loads and unloads of so many Apps at once, so many times. Returns what was held after the first and the last."""
+    """Loads and unloads of so many Apps at once, so many times, after two rounds that warm up. Returns what was held
+    before and after."""
     apps = Apps(stack, org, at_once)
     first = None
-    for _ in range(rounds + 1):  # the first one warms up
+    for i in range(2 + rounds):
+        first = Held(stack) if i == 2 else first
         apps.load(timeout)
         apps.unload(timeout)
-        first = first or Held(stack)
     return first, Held(stack)
