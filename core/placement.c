@@ -367,7 +367,7 @@ static bool is_own_ending(const struct copies *c)
  * for. */
 static bool claim_decide(struct db *db, struct claiming *job, const struct copies *c, struct err *e)
 {
-	bool is_rebuild = job->how & CLAIM_HOW_REBUILD && !is_own_ending(c);
+	bool is_rebuild = job->how & CLAIM_HOW_REBUILD;
 	bool may = true;
 
 	if (!c->is_registered) {
@@ -387,6 +387,9 @@ static bool claim_decide(struct db *db, struct claiming *job, const struct copie
 	}
 	if (copies_dead_attempts(c) >= PLACE_ATTEMPTS_MAX)
 		return claim_poisoned(db, job, c, e);
+	/* Nor is its row taken over for a new load: it serves until it drains. */
+	if (is_rebuild && is_own_ending(c))
+		return claim_settled(db, job, c, CLAIM_NOT_WANTED, e);
 	if (!is_rebuild && c->ready >= copies_wanted(c))
 		return claim_settled(db, job, c, c->behind > 0 ? CLAIM_PASS_ON : CLAIM_ENOUGH, e);
 	if (!is_rebuild && c->live >= copies_wanted(c)) {
@@ -443,13 +446,11 @@ enum claim_result placement_claim(struct db *db, struct arena *mem, const struct
 
 /* --- ready --- */
 
-/* May a copy built at `generation` from `hash` serve the row as it is now? */
-static bool is_usable(const struct job *job, const struct copies *c)
+/* May a copy of `generation` serve the row as it is now? One that must be rebuilt serves until then, and its
+ * placement says so: of a `loading` one, giving the rebuild back would leave nothing. */
+static bool may_serve(const struct job *job, const struct copies *c)
 {
-	if (!c->is_active || job->generation > c->generation || job->generation < c->unload_generation ||
-	    job->generation < c->rebuild_generation)
-		return false;
-	return job->generation == c->generation || !job->hash || strcmp(job->hash, c->hash) == 0;
+	return c->is_active && job->generation <= c->generation && job->generation >= c->unload_generation;
 }
 
 static bool place_ready(struct db *db, const struct job *job, const struct copies *c, struct err *e)
@@ -467,7 +468,7 @@ static bool place_ready(struct db *db, const struct job *job, const struct copie
 static bool row_succeeded(struct db *db, const struct job *job, const struct copies *c, bool is_now, struct err *e)
 {
 	bool is_trouble_over = is_now && c->has_trouble;
-	bool is_newly_good = job->hash && !c->is_good;
+	bool is_newly_good = job->hash && !c->is_good && strcmp(job->hash, c->hash) == 0;
 
 	if (!is_trouble_over && !is_newly_good)
 		return true;
@@ -489,7 +490,7 @@ static bool ready_body(struct db *db, void *closure, struct err *e)
 	bool is_now = job->generation == c.generation;
 	if (!is_now)
 		job->result = PLACE_CHANGED;
-	if (!is_usable(job, &c)) {
+	if (!may_serve(job, &c)) {
 		job->result = PLACE_CHANGED;
 		return true;
 	}

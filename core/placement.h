@@ -87,7 +87,7 @@ struct claim {
  * DESIGN 6 "A load is claimed": locks the row, and only while an open operation asks for it. Inserts or takes over our
  * own placement row (loading, generation, incarnation), raises attempts. how: enum claim_how, or'ed. ret_claim->row is
  * the row as it stands after the claim. A claim that is repeated because its commit was uncertain goes on with the same
- * attempt. A worker that is leaving gets CLAIM_FAIL (ERR_BUSY).
+ * attempt. A worker that is leaving, or has not renewed its lease in time, gets CLAIM_FAIL (ERR_BUSY).
  */
 enum claim_result placement_claim(struct db *db, struct arena *mem, const struct worker_identity *who,
 				  const struct id *instance_id, unsigned how, struct claim *ret_claim,
@@ -106,9 +106,8 @@ enum place_result {
  * the last good one (hash NULL: it already was, or this is the fallback). reason: NULL or "running_previous_version",
  * which fulfils no operation. The adoption of a number (a load of a loaded App) and the move between tiers are the same
  * write. PLACE_CHANGED: the row has another generation. Where a copy of `generation` may not serve it (inactive, g <
- * unload_generation, g < rebuild_generation, g > the row's, or hash is not the row's) nothing was written; else it is
- * ready at `generation` until the caller has looked again. A placement row of ours that is missing (a restored backup)
- * is made again.
+ * unload_generation, g > the row's) nothing was written; else it is ready at `generation` until the caller has looked
+ * again, also where it must be rebuilt. A placement row of ours that is missing (a restored backup) is made again.
  */
 enum place_result placement_ready(struct db *db, const struct worker_identity *who, const struct id *instance_id,
 				  uint64_t generation, enum tier tier, const char *hash, const char *reason,

@@ -225,15 +225,21 @@ static bool is_over_demand_quota(const struct fake *f, const struct fake_app *a)
 	return held >= f->quota_demand[org];
 }
 
-static enum claim_result decide_claim(const struct fake *f, struct fake_app *a, unsigned how, bool is_rebuild,
-				      int64_t now_ms)
+static enum claim_result decide_claim(const struct fake *f, struct fake_app *a, unsigned how, int64_t now_ms)
 {
+	bool is_rebuild = how & CLAIM_HOW_REBUILD;
+	bool is_ending =
+		a->has_place && (a->place == PLACE_DRAINING || a->place_generation < a->row.unload_generation ||
+				 a->place_generation > a->row.generation);
+
 	if (!a->row.is_found || !a->row.is_active)
 		return CLAIM_NOT_WANTED;
 	if (a->next_attempt_ms > now_ms)
 		return CLAIM_BACKOFF;
 	if (a->dead_attempts >= DEAD_ATTEMPTS_MAX)
 		return CLAIM_POISON;
+	if (is_rebuild && is_ending)
+		return CLAIM_NOT_WANTED;
 	if (!is_rebuild && (a->is_elsewhere || a->is_elsewhere_behind))
 		return a->is_elsewhere ? CLAIM_ENOUGH : CLAIM_PASS_ON;
 	if (!is_rebuild && a->is_elsewhere_loading)
@@ -261,21 +267,17 @@ static void place_build(struct fake_app *a, bool is_rebuild)
 
 enum claim_result fake_claim(struct fake *f, struct fake_app *a, unsigned how, int64_t now_ms, struct claim *ret_claim)
 {
-	bool is_ending =
-		a->has_place && (a->place == PLACE_DRAINING || a->place_generation < a->row.unload_generation ||
-				 a->place_generation > a->row.generation);
-	bool is_rebuild = how & CLAIM_HOW_REBUILD && !is_ending;
 	enum claim_result result = CLAIM_LOST;
 
 	if (!f->is_dead)
-		result = decide_claim(f, a, how, is_rebuild, now_ms);
+		result = decide_claim(f, a, how, now_ms);
 	if (result == CLAIM_POISON) {
 		fail_load(a, a->row.generation, "poison");
 		if (a->has_place && (a->place == PLACE_LOADING || a->place == PLACE_FAILED))
 			remove_place(a);
 	}
 	if (result == CLAIM_BUILD)
-		place_build(a, is_rebuild);
+		place_build(a, how & CLAIM_HOW_REBUILD);
 	else if (result != CLAIM_LOST)
 		fake_settle(a);
 	*ret_claim = (struct claim){0};

@@ -188,6 +188,10 @@ static void what_was_unloaded_meanwhile_is_not_rebuilt(void)
 	change(&app, "generation = 3, rebuild_generation = 2, unload_generation = 3");
 	CU_ASSERT_EQUAL(claim_how(&w1, &app, CLAIM_HOW_REBUILD, &c), CLAIM_NOT_WANTED);
 	CU_ASSERT_STRING_EQUAL(placed(&app), "w1 ready 1");
+	/* A load that is asked for behind the unload waits until it drains, or the unload would end while it serves. */
+	(void)fixture_operation(&app, "load", 3);
+	CU_ASSERT_EQUAL(claim_how(&w1, &app, CLAIM_HOW_REBUILD, &c), CLAIM_NOT_WANTED);
+	CU_ASSERT_STRING_EQUAL(placed(&app), "w1 ready 1");
 	CU_ASSERT_EQUAL(attempts(&app), 0);
 }
 
@@ -499,7 +503,7 @@ static void a_number_and_a_tier_are_taken_over(void)
 			       "NULL");
 }
 
-static void a_copy_that_may_not_serve_the_row_is_not_written(void)
+static void only_a_copy_that_may_serve_the_row_is_ready(void)
 {
 	static const struct {
 		int line;
@@ -509,8 +513,9 @@ static void a_copy_that_may_not_serve_the_row_is_not_written(void)
 	} rows[] = {
 		{__LINE__, "generation = 3", HASH_0, "w1 ready 2"}, /* only the number differs */
 		{__LINE__, "generation = 3", NULL, "w1 ready 2"},
-		{__LINE__, "generation = 3, config_hash = '" HASH_1 "'", HASH_0, "w1 loading 2"},
-		{__LINE__, "generation = 3, rebuild_generation = 3", HASH_0, "w1 loading 2"},
+		/* until it is rebuilt */
+		{__LINE__, "generation = 3, config_hash = '" HASH_1 "'", HASH_0, "w1 ready 2"},
+		{__LINE__, "generation = 3, rebuild_generation = 3", HASH_0, "w1 ready 2"},
 		{__LINE__, "generation = 3, unload_generation = 3", HASH_0, "w1 loading 2"},
 		{__LINE__, "generation = 1", HASH_0, "w1 loading 2"}, /* a restored backup */
 		{__LINE__, "status = 'suspended'", HASH_0, "w1 loading 2"},
@@ -528,6 +533,17 @@ static void a_copy_that_may_not_serve_the_row_is_not_written(void)
 					    PLACE_CHANGED);
 		CHECK_ROW(&rows[i], strcmp(placed(&app), rows[i].placed) == 0);
 	}
+}
+
+static void a_config_that_came_after_the_build_is_not_the_last_good_one(void)
+{
+	struct id app = wanted(NULL);
+
+	CU_ASSERT_EQUAL(claim(&w1, &app), CLAIM_BUILD);
+	change(&app, "generation = 2, config_hash = '" HASH_1 "'");
+	CU_ASSERT_EQUAL(ready(&w1, &app, 1), PLACE_CHANGED);
+	CU_ASSERT_STRING_EQUAL(text("SELECT good_config FROM orchestrator_instances WHERE instance_id = ?", &app),
+			       "NULL");
 }
 
 static void the_previous_version_serves_and_fulfils_nothing(void)
@@ -688,6 +704,25 @@ static void what_is_given_back_was_no_attempt(void)
 	CU_ASSERT_STRING_EQUAL(placed(&app), "");
 	CU_ASSERT_STRING_EQUAL(placed(&held), "w1 ready 1");
 	CU_ASSERT_EQUAL(claim(&w2, &app), CLAIM_BUILD);
+}
+
+/* It was to be rebuilt before it was recorded, and unloaded before that was done: its copy serves until it drains. */
+static void an_unload_waits_for_a_copy_whose_rebuild_is_given_back(void)
+{
+	struct id app = wanted(NULL);
+	struct id unload;
+	struct claim c;
+	unsigned ended = 0;
+
+	CU_ASSERT_EQUAL(claim(&w1, &app), CLAIM_BUILD);
+	change(&app, "generation = 2, rebuild_generation = 2, attempts = 0");
+	CU_ASSERT_EQUAL(ready(&w1, &app, 1), PLACE_CHANGED);
+	CU_ASSERT_EQUAL(claim_how(&w1, &app, CLAIM_HOW_REBUILD, &c), CLAIM_BUILD);
+	change(&app, "generation = 3, unload_generation = 3, desired_state = 'unloaded', attempts = 0");
+	unload = fixture_operation(&app, "unload", 3);
+	CU_ASSERT_EQUAL(placement_give_back(fx.db, &w1, &app, &ended, &err), PLACE_OK);
+	CU_ASSERT_STRING_EQUAL(placed(&app), "w1 ready 1");
+	CU_ASSERT_STRING_EQUAL(fixture_operation_state(&unload), "accepted");
 }
 
 static void giving_back_ends_the_unload_that_waited_for_it(void)
@@ -1071,7 +1106,8 @@ static CU_TestInfo write_cases[] = {
 	CASE(a_ready_copy_says_that_others_are_to_hold_more),
 	CASE(ready_ends_operations_and_troubles),
 	CASE(a_number_and_a_tier_are_taken_over),
-	CASE(a_copy_that_may_not_serve_the_row_is_not_written),
+	CASE(only_a_copy_that_may_serve_the_row_is_ready),
+	CASE(a_config_that_came_after_the_build_is_not_the_last_good_one),
 	CASE(the_previous_version_serves_and_fulfils_nothing),
 	CASE(a_dead_incarnation_writes_nothing),
 	CASE(a_lost_placement_row_is_made_again),
@@ -1080,6 +1116,7 @@ static CU_TestInfo write_cases[] = {
 	CASE(want_of_room_is_no_failure_of_the_app),
 	CASE(any_reason_fits),
 	CASE(what_is_given_back_was_no_attempt),
+	CASE(an_unload_waits_for_a_copy_whose_rebuild_is_given_back),
 	CASE(giving_back_ends_the_unload_that_waited_for_it),
 	CASE(an_unload_ends_when_the_last_copy_is_gone),
 	CASE(hot_apps_are_handed_over_where_somebody_can_take_them),
