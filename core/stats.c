@@ -102,6 +102,12 @@ enum {
 	POOL_REDELIVERED
 };
 #define POOL_WORKERS_MAX 1000
+#define EXPIRED_WORKERS_MAX 50
+
+static const char SQL_EXPIRED[] =
+	"SELECT worker_id, host, TIMESTAMPDIFF(MICROSECOND, lease_until, UTC_TIMESTAMP(3)) DIV 1000 FROM workers"
+	" WHERE lease_until <= UTC_TIMESTAMP(3) ORDER BY lease_until DESC LIMIT ?";
+enum { EXPIRED_WORKER_ID, EXPIRED_HOST, EXPIRED_AGE_MS };
 
 static const char SQL_ORG[] =
 	"SELECT COALESCE(SUM(p.state = 'ready' AND p.tier = 'hot'), 0),"
@@ -299,6 +305,32 @@ bool stats_pool(struct db *db, struct arena *mem, int lease_s, struct pool_worke
 	db_use(db, SQL_POOL);
 	db_bind_u64(db, POOL_WORKERS_MAX);
 	if (!sql_collect(db, mem, pool_worker_from_row, sizeof(*workers), POOL_WORKERS_MAX, &rows, ret_count, e))
+		return false;
+	workers = rows;
+	for (unsigned i = 0; i < *ret_count; i++)
+		workers[i].lease_age_ms += (int64_t)lease_s * 1000;
+	*ret_workers = workers;
+	return true;
+}
+
+static void expired_from_row(struct db *db, struct arena *mem, void *ret_row)
+{
+	struct expired_worker *w = ret_row;
+
+	(void)snprintf(w->worker_id, sizeof(w->worker_id), "%s", db_col_str(db, EXPIRED_WORKER_ID));
+	w->host = sql_str(db, mem, EXPIRED_HOST);
+	w->lease_age_ms = db_col_i64(db, EXPIRED_AGE_MS); /* as above */
+}
+
+bool stats_expired(struct db *db, struct arena *mem, int lease_s, struct expired_worker **ret_workers,
+		   unsigned *ret_count, struct err *e)
+{
+	struct expired_worker *workers;
+	void *rows;
+
+	db_use(db, SQL_EXPIRED);
+	db_bind_u64(db, EXPIRED_WORKERS_MAX);
+	if (!sql_collect(db, mem, expired_from_row, sizeof(*workers), EXPIRED_WORKERS_MAX, &rows, ret_count, e))
 		return false;
 	workers = rows;
 	for (unsigned i = 0; i < *ret_count; i++)

@@ -51,6 +51,15 @@ struct pool_worker {
 bool stats_pool(struct db *db, struct arena *mem, int lease_s, struct pool_worker **ret_workers, unsigned *ret_count,
 		struct err *e) MUST_CHECK;
 
+/* Workers that ended without a word in the last day: their lease has run out. The longest gone last. */
+struct expired_worker {
+	char worker_id[WORKER_ID_MAX + 1];
+	const char *host;
+	int64_t lease_age_ms;
+};
+bool stats_expired(struct db *db, struct arena *mem, int lease_s, struct expired_worker **ret_workers,
+		   unsigned *ret_count, struct err *e) MUST_CHECK;
+
 /* The same counts from the org's placements on live workers; instances: the living Apps of the org, held or not. */
 struct org_stats {
 	uint32_t hot_count, demand_count, loading_count, failed_count, draining_count;

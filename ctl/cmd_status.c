@@ -34,6 +34,8 @@ struct findings {
 	int64_t oldest_s;
 	struct pool_worker *workers;
 	unsigned worker_count;
+	struct expired_worker *expired;
+	unsigned expired_count;
 };
 
 static void note(struct findings *s, enum ctl_exit exit_status)
@@ -57,6 +59,7 @@ static bool read_operations(struct ctl *ctl, struct findings *s, struct err *e)
 
 static void look_at_database(struct ctl *ctl, struct findings *s)
 {
+	int lease_s = (int)ctl->settings.worker.lease_s;
 	struct err e = {0};
 
 	enum ctl_exit status = ctl_connect(ctl, true);
@@ -66,7 +69,8 @@ static void look_at_database(struct ctl *ctl, struct findings *s)
 	if (!s->has_schema)
 		return;
 	if (!read_operations(ctl, s, &e) ||
-	    !stats_pool(ctl->db, ctl->mem, (int)ctl->settings.worker.lease_s, &s->workers, &s->worker_count, &e))
+	    !stats_pool(ctl->db, ctl->mem, lease_s, &s->workers, &s->worker_count, &e) ||
+	    !stats_expired(ctl->db, ctl->mem, lease_s, &s->expired, &s->expired_count, &e))
 		note(s, ctl_fail("status", &e));
 }
 
@@ -140,6 +144,21 @@ static struct jval *worker_json(const struct pool_worker *w)
 	return o;
 }
 
+static struct jval *expired_json(const struct findings *s)
+{
+	struct jval *list = jval_new_array();
+
+	for (unsigned i = 0; i < s->expired_count; i++) {
+		struct jval *o = jval_new_object();
+
+		jval_add_string(o, "worker_id", s->expired[i].worker_id);
+		jval_add_string(o, "host", s->expired[i].host);
+		jval_add_int(o, "lease_age_ms", s->expired[i].lease_age_ms);
+		jval_push(list, o);
+	}
+	return list;
+}
+
 static struct jval *part_json(bool is_ok)
 {
 	struct jval *o = jval_new_object();
@@ -166,14 +185,15 @@ static void print_json(const struct findings *s)
 			jval_push(workers, worker_json(&s->workers[i]));
 		jval_add_int(o, "open_operations", (int64_t)s->open_operations);
 		jval_add(o, "workers", workers);
+		jval_add(o, "workers_expired", expired_json(s));
 	}
 	ctl_print_json(&o);
 }
 
 static void print_workers(const struct findings *s)
 {
-	printf("workers     %u live\n", s->worker_count);
-	if (s->worker_count == 0)
+	printf("workers     %u live, %u expired\n", s->worker_count, s->expired_count);
+	if (s->worker_count + s->expired_count == 0)
 		return;
 	printf("\n%-20s  %-8s  %9s  %17s  %17s  %7s  %7s  %7s  %9s\n", "WORKER", "STATE", "LEASE AGE", "HOT", "DEMAND",
 	       "LOADING", "FAILED", "TURNS", "MEMORY");
@@ -188,6 +208,9 @@ static void print_workers(const struct findings *s)
 		       w->worker_id, w->state, w->lease_age_ms, hot, demand, w->stats.loading_count,
 		       w->stats.failed_count, w->stats.turns_in_flight, w->stats.memory_bytes >> 20);
 	}
+	for (unsigned i = 0; i < s->expired_count; i++)
+		printf("%-20s  %-8s  %6" PRId64 " ms  on %s: dead, hung or cut off\n", s->expired[i].worker_id,
+		       "expired", s->expired[i].lease_age_ms, s->expired[i].host);
 }
 
 static void print_text(const struct ctl *ctl, const struct findings *s)

@@ -108,18 +108,40 @@ static struct jval *render_pool(struct app *app, const struct pool_worker *worke
 	return o;
 }
 
+static struct jval *render_expired(const struct expired_worker *workers, unsigned count)
+{
+	struct jval *list = jval_new_array();
+
+	for (unsigned i = 0; i < count; i++) {
+		struct jval *o = jval_new_object();
+
+		jval_add_string(o, "worker_id", workers[i].worker_id);
+		jval_add_string(o, "host", workers[i].host);
+		jval_add_int(o, "lease_age_ms", workers[i].lease_age_ms);
+		jval_push(list, o);
+	}
+	return list;
+}
+
 enum next h_stats_pool(struct request *req, struct response *res, struct err *e)
 {
+	int lease_s = (int)req->app->settings->worker.lease_s;
 	struct pool_worker *workers = NULL;
-	unsigned count = 0;
+	struct expired_worker *expired = NULL;
+	unsigned count = 0, expired_count = 0;
 	struct visit v = {0};
 	enum next next;
 
 	if (!auth_enter(req, res, &v, &next, e))
 		goto out;
 	next = NEXT_FAIL;
-	if (stats_pool(v.db, req->mem, (int)req->app->settings->worker.lease_s, &workers, &count, e))
-		next = answer(res, 200, render_pool(req->app, workers, count));
+	if (stats_pool(v.db, req->mem, lease_s, &workers, &count, e) &&
+	    stats_expired(v.db, req->mem, lease_s, &expired, &expired_count, e)) {
+		struct jval *pool = render_pool(req->app, workers, count);
+
+		jval_add(pool, "workers_expired", render_expired(expired, expired_count));
+		next = answer(res, 200, pool);
+	}
 out:
 	auth_leave(req, &v);
 	return next;

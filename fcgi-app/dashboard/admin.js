@@ -124,6 +124,23 @@
 		return row;
 	};
 
+	/* Its lease has run out: dead, hung, or cut off. */
+	const expiredRow = (w) => {
+		const row = document.createElement("tr");
+		const name = document.createElement("th");
+		const state = document.createElement("span");
+		name.scope = "row";
+		name.textContent = w.worker_id;
+		row.append(name);
+		state.className = "state bad";
+		state.textContent = "expired";
+		cell(row, "").append(state);
+		const where = cell(row, "on " + w.host);
+		where.colSpan = 4;
+		cell(row, age(w.lease_age_ms / 1000) + " ago", "number");
+		return row;
+	};
+
 	const share = (workers, count, ceiling) => {
 		const sum = workers.reduce((n, w) => n + w[ceiling], 0);
 		return sum > 0 ? "of " + number.format(sum) + " (" + Math.round((100 * count) / sum) + " %)" : "";
@@ -149,7 +166,7 @@
 	const draw = (s) => {
 		const workers = [...s.workers].sort((a, b) => a.worker_id.localeCompare(b.worker_id));
 		drawCards(s);
-		byId("workers").replaceChildren(...workers.map(workerRow));
+		byId("workers").replaceChildren(...workers.map(workerRow), ...s.workers_expired.map(expiredRow));
 		setText("worker-count", "(" + workers.length + ")");
 		show("no-workers", workers.length === 0);
 		drawBus(s.bus);

@@ -8,7 +8,7 @@ from harness import Background, NatsClient, Worker, eventually
 
 OPTIONS = {"nats_nodes": 3, "workers": 3, "is_proxied": True}
 ALLOWED = [r"(?i)lease|declared dead|recover|bus|nats|unfinished|connect|database|not written|reconcile|placement|"
-           r"worker_unresponsive|no responders|step"]
+           r"worker_unresponsive|no responders|step|db_unavailable|statistics|not read"]
 LEASE_S = 4
 
 
@@ -45,6 +45,10 @@ def test_a_worker_killed_loses_no_operation_and_its_apps_come_back_elsewhere(sta
         assert org.member.chat_ok(app, "x") == "x"
     for app in mine:
         assert [o["state"] for o in org.admin.operations(app) if o["source"] == "recovery"] == ["succeeded"]
+    pool = stack.pool()
+    assert dead.worker_id not in [w["worker_id"] for w in pool["workers"]]
+    assert [w["worker_id"] for w in pool["workers_expired"]] == [dead.worker_id]
+    assert any(dead.worker_id in line and "expired" in line for line in stack.ctl("status").splitlines())
 
 
 def test_an_app_with_a_copy_elsewhere_is_served_all_the_time_while_a_worker_dies(stack, org):
@@ -164,6 +168,27 @@ def test_a_worker_without_the_database_serves_nothing_that_another_one_holds_by_
     stale.database.mend()
     eventually(lambda: stale.incarnation() not in (None, before), 30)
     eventually(all_held_without(stack, mine, stale), 20)
+
+
+def test_an_outage_of_the_database_longer_than_a_lease_moves_nothing(stack, org):
+    apps = org.hot_apps(9)
+    before = {app: stack.placements(app) for app in apps}
+    incarnations = [w.incarnation() for w in stack.workers]
+    assert stack.db.stop() == 0
+    with contextlib.closing(NatsClient(stack, "app")) as nats:
+        for app in apps:
+            eventually(lambda: nats.chat(org, app)[0] == 503, 30, "its worker's lease has run out")
+    stack.db.start()
+    for worker in stack.workers:
+        eventually(worker.incarnation, 30)
+    for app in apps:
+        eventually(lambda: org.member.chat(app, "x").status == 200, 30)
+    # Until somebody may reap again, and has looked.
+    stack.next_flush()
+    eventually(lambda: stack.db.number("SELECT COUNT(*) FROM workers WHERE lease_until > UTC_TIMESTAMP(3)") == 3)
+    assert [w.incarnation() for w in stack.workers] == incarnations
+    assert {app: stack.placements(app) for app in apps} == before
+    assert not any(o["source"] == "recovery" for app in apps for o in org.admin.operations(app))
 
 
 def test_a_worker_cut_off_from_the_bus_for_long_stops_renewing_and_rejoins_later(stack, org):

@@ -243,6 +243,11 @@ static void the_pool_shows_the_newest_row_of_each_live_worker(void)
 	CU_ASSERT_STRING_EQUAL(workers[1].worker_id, "w2");
 	CU_ASSERT_EQUAL(workers[1].flushed_age_ms, -1);
 	CU_ASSERT_PTR_NULL(workers[1].flushed_at);
+	struct expired_worker *expired = NULL;
+	CU_ASSERT_TRUE_FATAL(stats_expired(fx.db, fx.mem, 15, &expired, &count, &err));
+	CU_ASSERT_EQUAL_FATAL(count, 1);
+	CU_ASSERT_STRING_EQUAL(expired[0].worker_id, "w3");
+	CU_ASSERT(expired[0].lease_age_ms >= 16000 && expired[0].lease_age_ms < 26000);
 	/* What an earlier incarnation flushed says nothing about this one. */
 	(void)worker("w1");
 	CU_ASSERT_TRUE(stats_pool(fx.db, fx.mem, 15, &workers, &count, &err));
