@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
+import signal
 import subprocess
 import time
 
@@ -99,6 +100,7 @@ class Pool(Stack):
         self.complaints_kept = []  # what was wrong when a fault looked
         self.has_small_store = False
         self.stopped = set()  # by a fault
+        self.log_began = {}  # the log's size at the last start
         self.supervised = 0  # workers that a supervisor had to start anew
 
     @property
@@ -182,14 +184,21 @@ class Pool(Stack):
         except AssertionError as e:
             self.complaints_kept.append(str(e))
             return
-        if status != 0 and program_ in self.ours:
+        if status == -signal.SIGTERM and self.has_said_nothing(program_):
+            program_.is_expected_to_die = True  # it came before the program could take notice of signals
+        elif status != 0 and program_ in self.ours:
             self.complaints_kept.append(f"{program_.name} ended with status {status}:\n{program_.tail(20)}")
+
+    def has_said_nothing(self, program_):
+        """Since its last start."""
+        return program_ in self.log_began and not program_.text(self.log_began[program_]).strip()
 
     def back(self, program_):
         """Starts it again; our own programs may wait for what is away, the servers are waited for."""
         self.stopped.discard(program_)
         if program_.is_running():
             return
+        self.log_began[program_] = program_.log.stat().st_size
         program_.spawn()
         if program_ not in self.ours:
             program_.wait_ready()
@@ -244,19 +253,12 @@ class Pool(Stack):
 
     def close(self, is_kept):
         """Ends everything; returns complaints about exits and logs."""
-        found = []
         for program_ in self.programs:
-            if program_.process is None:
-                continue
-            try:
-                status = program_.stop()
-                if status and program_ in self.ours:
-                    found.append(f"{program_.name} ended with status {status}:\n{program_.tail(20)}")
-            except AssertionError as e:
-                found.append(str(e))
+            if program_.process is not None:
+                self.terminate(program_)
         for link in self.links:
             link.close()
-        found += self.complaints() + self.complaints_kept
+        found = self.complaints() + self.complaints_kept
         if self.has_small_store:
             subprocess.run(["umount", "-l", str(self.store_folder)], env={"PATH": PATH})
         if not is_kept and not found:
