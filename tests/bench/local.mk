@@ -3,7 +3,7 @@
 # The programs are only built for it. A build with sanitizers or without -O2 is no measure: then another one is
 # made beside it, in bench-build.
 # make bench-growth: how the cost grows; longer, and not part of it. make bench-web-servers: what each web server
-# costs. make bench-docs puts the results of both into docs/.
+# costs. make bench-docs puts the results of the first two into docs/.
 BENCH_FILES = %D%/bench.py %D%/figures_http.py %D%/figures_pool.py %D%/figures_streams.py %D%/growth.py %D%/load.py \
 	%D%/put_into_docs.py %D%/rows.py %D%/scale.py %D%/servers.py %D%/svg.py %D%/web_servers.py
 EXTRA_DIST += $(BENCH_FILES) %D%/wrk.lua
