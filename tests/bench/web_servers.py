@@ -118,7 +118,6 @@ def main():
                if not shutil.which(p, path=harness.PATH)]
     if missing:
         sys.exit(f"bench-web-servers: missing programs: {' '.join(missing)}")
-    fronts.IDLE_S = 360  # as it is shipped
     try:
         with servers(app={"socket_mode": 666}) as stack:
             stack.below = stack.add_front(fronts.AppBelow(stack))

@@ -9,7 +9,7 @@ A front has two hosts, on ports of their own: `port` shows Hearth alone; `site_p
 host that exists already, with files of its own and Hearth under /hearth. Both
 include our file, of which only the lines that a site is told to change are
 changed; what the file's comment says that the server itself needs stands in the server's
-configuration. Times of 360 s become IDLE_S.
+configuration. `idle_s` shortens the idle timeouts.
 """
 import grp
 import os
@@ -18,10 +18,9 @@ import pwd
 import re
 import shutil
 
-from harness import OUR_LINE, PATH, SANITIZERS, SLOW, SOURCE, Api, App, Http, Program, free_port, program
+from harness import OUR_LINE, PATH, SANITIZERS, SOURCE, Api, App, Http, Program, free_port, program
 
 BASE = "/hearth"
-IDLE_S = round(3 * SLOW)  # what a server's idle timeouts are set to
 SITE_FILES = {"index.html": "the site's own page\n", "hearth.txt": "no path of Hearth's\n", "shop/list.txt": "one two\n"}
 
 
@@ -58,6 +57,7 @@ class Front(Program):
 
     conf = None         # the file in conf/ that is included
     starts_it = False   # hearth.fcgi is started by the server
+    idle_s = 360        # the server's idle timeouts, from the next start on
 
     def __init__(self, stack):
         super().__init__(stack)
@@ -86,7 +86,7 @@ class Front(Program):
 
     def include(self, name, changes):
         """Our file with some lines changed; each pattern must be there just once."""
-        text = re.sub(r"\b360(s?)\b", rf"{IDLE_S}\1", self.shipped)
+        text = re.sub(r"\b360(s?)\b", rf"{self.idle_s}\1", self.shipped)
         for pattern, line in changes:
             text, n = re.subn("(?m)" + pattern, lambda m: line, text)
             assert n == 1, (self.conf, pattern, n)
