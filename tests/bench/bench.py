@@ -25,7 +25,7 @@ import rows  # noqa: E402
 
 ALL = {**figures_http.GROUPS, **figures_pool.GROUPS, **figures_streams.GROUPS}
 GROUPS = {name: ALL[name] for name in ("lifecycle", "chat", "not_loaded", "memory", "loads", "streams", "reloads",
-                                       "takeover", "pool_stats")}
+                                       "takeover", "cycles", "pool_stats")}
 
 
 def main(names):

@@ -11,6 +11,7 @@ LOADS_MAX = 20000
 MEMORY_APPS = 100000
 TAKEOVER_APPS = 10000
 LEASE_S = 15
+CYCLES_AT_ONCE, CYCLE_ROUNDS = 1000, 10
 
 
 def load_rate(stack, org, n):
@@ -69,4 +70,14 @@ def takeover():
                        note=f"until all were ready on another; 0 of {accepted} operations that were accepted meanwhile lost")]
 
 
-GROUPS = {"loads": loads, "memory": memory, "reloads": reloads, "takeover": takeover}
+def cycles():
+    with servers(allow=[r"placement that was not held"]) as stack:
+        first, last = scale.load_cycles(stack, stack.new_org(quotas=scale.BIG_QUOTAS), CYCLES_AT_ONCE, CYCLE_ROUNDS)
+        assert last.descriptors == first.descriptors and last.nats_subscriptions == first.nats_subscriptions, (first, last)
+        return [Figure(f"worker after {CYCLES_AT_ONCE * CYCLE_ROUNDS:,} loads and unloads", "MiB",
+                       [last.rss_kib / 1024], ("<=", 1.1, "ratio"), [first.rss_kib / 1024],
+                       note="RSS; floor: after the first 2,000; descriptors and subscriptions are the same;"
+                       f" nats-server {first.nats_mib:.0f} -> {last.nats_mib:.0f} MiB")]
+
+
+GROUPS = {"loads": loads, "memory": memory, "reloads": reloads, "takeover": takeover, "cycles": cycles}

@@ -5,6 +5,7 @@ The scenarios are those of the bench (tests/bench/scale.py), which measures them
 here they only have to come out right.
 """
 import pathlib
+import re
 import sys
 
 import pytest
@@ -20,7 +21,9 @@ CYCLES_AT_ONCE, CYCLE_ROUNDS = 1000, 10
 LEASE_S = 15  # as in production: a short one runs out on a busy machine, and turns are refused until it is renewed
 SHORT_LEASE_S = 4
 
-# What the address sanitizer keeps of freed memory, of stacks and of call chains would count as held by the worker.
+# What the address sanitizer keeps of freed memory, of stacks and of call chains would count as held by the worker. Even
+# so its own books grow for a while: there the 10 % hold only roughly (unreachable memory it finds at the end by itself),
+# and `make bench BENCH=cycles` measures them.
 KEEP_LITTLE = (":quarantine_size_mb=1:thread_local_quarantine_size_kb=64:detect_stack_use_after_return=0"
                ":malloc_context_size=1:allocator_release_to_os_interval_ms=500")
 
@@ -43,6 +46,11 @@ def with_servers(lease_s=LEASE_S, asan=""):
     return pytest.mark.parametrize("big", [pytest.param((lease_s, asan), id="")], indirect=True)
 
 
+def rss_growth_max():
+    is_sanitized = re.search(r"(?m)^HEARTH_LDFLAGS = .*-fsanitize", (harness.BUILD / "Makefile").read_text())
+    return 1.5 if is_sanitized else 1.1
+
+
 def big_org(stack):
     return stack.new_org(quotas=scale.BIG_QUOTAS)
 
@@ -63,7 +71,7 @@ def test_a_worker_that_dies_with_ten_thousand_apps_is_replaced_and_no_operation_
 @with_servers(asan=KEEP_LITTLE)
 def test_ten_thousand_loads_and_unloads_leave_nothing_behind(big):
     first, last = scale.load_cycles(big, big_org(big), CYCLES_AT_ONCE, CYCLE_ROUNDS)
-    assert last.rss_kib <= first.rss_kib * 1.1, (first, last)
+    assert last.rss_kib <= first.rss_kib * rss_growth_max(), (first, last)
     assert last.descriptors == first.descriptors, (first, last)
     assert last.nats_subscriptions == first.nats_subscriptions, (first, last)
     assert last.nats_connections == first.nats_connections, (first, last)
