@@ -28,6 +28,7 @@ struct buf;
 
 #define CHAT_SUBJECT_PREFIX "hearth.chat."
 #define CHAT_SUBJECT_SIZE 56
+#define CHAT_REPLY_PREFIX "_INBOX_APP."     /* a worker answers nowhere else */
 #define CHAT_CANCEL_PREFIX "hearth.cancel." /* hearth.cancel.<incarnation>.<turn>, listened to by that worker */
 #define CHAT_CANCEL_SUBJECT_SIZE 96
 #define CHAT_KEEPALIVE_MS 10000

@@ -18,6 +18,7 @@
 
 #include "lib/json.h"
 
+#define ACK_PREFIX "$JS.ACK."
 #define NS_PER_S INT64_C(1000000000)
 #define NS_PER_MS INT64_C(1000000)
 #define ANSWER_BYTES_MAX (1024 * 1024)
@@ -285,8 +286,9 @@ static bool answer_pulled(struct bus *bus, const struct bus_msg *m, const char *
 {
 	const char *reply = bus_msg_reply(m);
 
-	if (!reply)
-		return err_set(e, ERR_INPUT, "a message without a reply subject cannot be acknowledged");
+	/* Anybody who may publish into our inbox could else make us publish where we may. */
+	if (!reply || strncmp(reply, ACK_PREFIX, strlen(ACK_PREFIX)) != 0)
+		return err_set(e, ERR_INPUT, "no message of a stream: it cannot be acknowledged");
 	return bus_publish(bus, reply, NULL, text, strlen(text), e);
 }
 

@@ -284,6 +284,30 @@ static bool may_begin(struct engine *engine, const struct bus_msg *msg, const st
 	return true;
 }
 
+/* Only an application asks. A reply subject of any other kind would make us publish for a stranger, in our name. */
+static bool is_from_app(const struct bus_msg *msg)
+{
+	const char *reply = bus_msg_reply(msg);
+
+	return reply != NULL && strncmp(reply, CHAT_REPLY_PREFIX, strlen(CHAT_REPLY_PREFIX)) == 0;
+}
+
+/* NULL: not here, or of another organization than the request's. Both look alike from outside. */
+static struct pool_copy *begin_on_copy(struct engine *engine, const struct chat_request *request, void **ret_runtime)
+{
+	struct pool_copy *copy = pool_turn_begin(engine->pool, &request->instance_id, ret_runtime, clock_now_ms());
+
+	if (copy == NULL)
+		return NULL;
+	const struct id org_id = pool_copy_org(copy);
+	if (id_equal(&org_id, &request->org_id))
+		return copy;
+	log_warn("chat request for an App of another organization", "instance=%s org=%s", request->instance_id.text,
+		 request->org_id.text);
+	pool_turn_end(engine->pool, copy, clock_now_ms());
+	return NULL;
+}
+
 void chat_request(struct engine *engine, const struct bus_msg *msg)
 {
 	struct arena *mem = arena_new(REQUEST_MEMORY_MAX);
@@ -295,7 +319,7 @@ void chat_request(struct engine *engine, const struct bus_msg *msg)
 	void *runtime = NULL;
 	struct pool_copy *copy = NULL;
 
-	if (bus_msg_reply(msg) == NULL)
+	if (!is_from_app(msg))
 		goto out;
 	if (!chat_request_parse(data, len, mem, &request, &e)) {
 		log_warn("broken chat request", "subject=%s error=%s", bus_msg_subject(msg), e.text);
@@ -310,7 +334,7 @@ void chat_request(struct engine *engine, const struct bus_msg *msg)
 	}
 	if (!may_begin(engine, msg, &request))
 		goto out;
-	copy = pool_turn_begin(engine->pool, &request.instance_id, &runtime, clock_now_ms());
+	copy = begin_on_copy(engine, &request, &runtime);
 	if (copy == NULL) {
 		refuse(engine, msg, PROBLEM_INSTANCE_NOT_LOADED, "The AI App is not loaded.");
 		goto out;

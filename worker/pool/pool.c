@@ -430,6 +430,11 @@ const struct id_bin *pool_copy_instance(const struct pool_copy *copy)
 	return &copy->app->id;
 }
 
+struct id pool_copy_org(const struct pool_copy *copy)
+{
+	return pool_app_org(copy->app);
+}
+
 /* --- the worker as a whole --- */
 
 void pool_lose_all(struct pool *pool, int64_t now_ms)

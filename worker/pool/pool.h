@@ -135,6 +135,7 @@ void pool_ceiling_answer(struct pool *pool, struct pool_app *app, bool elsewhere
 struct pool_copy *pool_turn_begin(struct pool *pool, const struct id *instance_id, void **ret_runtime, int64_t now_ms);
 void pool_turn_end(struct pool *pool, struct pool_copy *copy, int64_t now_ms);
 const struct id_bin *pool_copy_instance(const struct pool_copy *copy);
+struct id pool_copy_org(const struct pool_copy *copy);
 
 /* --- the worker as a whole --- */
 /* This incarnation was declared dead: everything drains, nothing is written. Events that come after are served by the
