@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -147,8 +148,21 @@ static bool listen_now(struct program *p, struct err *e)
 	return fcgi_open(&options, &p->fcgi, e);
 }
 
+/* Connections that wait take a descriptor each. */
+static void raise_limits(void)
+{
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+		files.rlim_cur = files.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &files);
+	}
+}
+
 static bool start(struct program *p, struct err *e)
 {
+	raise_limits();
+	secret_hide_process();
 	return take_signals(p, e) && secret_init(e) && db_library_init(e) && listen_now(p, e) && make_app(p, e) &&
 	       servers_start(&p->app, p->fcgi, (unsigned)p->settings.app.threads_max, &p->servers, e);
 }

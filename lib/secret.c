@@ -5,12 +5,17 @@
  */
 #include "lib/secret.h"
 
+#include <malloc.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 
 #include <sodium.h>
 
 #define PREFIX_LEN (sizeof(SECRET_TOKEN_PREFIX) - 1)
 #define TOKEN_RANDOM_BYTES 32
+#define FREED_BYTE 0xdb
 
 _Static_assert(PREFIX_LEN + sodium_base64_ENCODED_LEN(TOKEN_RANDOM_BYTES, sodium_base64_VARIANT_URLSAFE_NO_PADDING) ==
 		       SECRET_TOKEN_SIZE,
@@ -77,4 +82,24 @@ bool secret_equal(const void *a, const void *b, size_t len)
 void secret_wipe(void *data, size_t len)
 {
 	sodium_memzero(data, len);
+}
+
+#if defined(__SANITIZE_ADDRESS__)
+/* The search for leaks at the very end looks into the process. */
+static void show_process(void)
+{
+	(void)prctl(PR_SET_DUMPABLE, 1);
+}
+#endif
+
+void secret_hide_process(void)
+{
+	const struct rlimit none = {0};
+
+	(void)prctl(PR_SET_DUMPABLE, 0);
+	(void)setrlimit(RLIMIT_CORE, &none);
+	(void)mallopt(M_PERTURB, FREED_BYTE);
+#if defined(__SANITIZE_ADDRESS__)
+	(void)atexit(show_process);
+#endif
 }

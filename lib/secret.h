@@ -27,5 +27,10 @@ void secret_hash(const void *data, size_t len, uint8_t ret_hash[SECRET_HASH_BYTE
 void secret_hash_hex(const void *data, size_t len, char ret_hex[SECRET_HASH_HEX_SIZE]);
 bool secret_equal(const void *a, const void *b, size_t len); /* constant time */
 void secret_wipe(void *data, size_t len);
+/*
+ * Nobody but root may look into the process from here on: no core, no ptrace, no /proc/PID/mem or environ for others of
+ * the same user. Large blocks that libraries free are overwritten, as they do not wipe what passed through them.
+ */
+void secret_hide_process(void);
 
 #endif

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -69,10 +68,7 @@ static void set_limits(const struct settings *s)
 	struct rlimit files;
 	char threads[32];
 
-	/* A core would hold secrets. Sanitizers need to look into the process. */
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-	(void)prctl(PR_SET_DUMPABLE, 0);
-#endif
+	secret_hide_process();
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
 		files.rlim_cur = files.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &files);
