@@ -2,7 +2,8 @@
 # A story is one file; make dist takes what is named here.
 INTEGRATION_STORIES = %D%/test_access.py %D%/test_bad_input.py %D%/test_bus_stopped.py \
 	%D%/test_ceilings_and_quotas.py %D%/test_chaos.py %D%/test_ctl.py %D%/test_database_stopped.py %D%/test_demand.py \
-	%D%/test_hang_up.py %D%/test_happy_path.py %D%/test_many_workers_cluster.py %D%/test_many_workers_lease.py \
+	%D%/test_hang_up.py %D%/test_happy_path.py %D%/test_hostile_bus.py %D%/test_hostile_clients.py \
+	%D%/test_hostile_secrets.py %D%/test_many_workers_cluster.py %D%/test_many_workers_lease.py \
 	%D%/test_many_workers_replicas.py %D%/test_many_workers_share.py %D%/test_many_workers_stop.py \
 	%D%/test_mixed_events.py %D%/test_poison.py %D%/test_reload.py %D%/test_scale.py %D%/test_statements.py %D%/test_statuses.py \
 	%D%/test_stopping.py %D%/test_tenant_isolation.py %D%/test_tier_moves.py %D%/test_uncertain_commit.py \
