@@ -1035,7 +1035,9 @@ class Stack:
     def kill_all(self):
         for program_ in self.programs:
             if program_.is_running():
-                program_.kill()
+                program_.is_expected_to_die = True
+                os.killpg(program_.pid, signal.SIGKILL)  # with what a web server has started
+                program_.process.wait(30)
 
     # --- looking for trouble ---
 
