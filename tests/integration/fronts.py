@@ -115,10 +115,9 @@ class Front(Program):
         found = []
         for path in pathlib.Path("/proc").glob("[0-9]*/status"):
             try:
-                text = path.read_text()
-                if "\nPPid:\t0\n" in text or not text.startswith("Name:\thearth.fcgi"):
-                    continue
-                if f"{self.folder}" in (path.parent / "cmdline").read_text() + (path.parent / "environ").read_text():
+                # Its program or its configuration lies in our folder; its environment is not for everybody's eyes.
+                if path.read_text().startswith("Name:\thearth.fcgi\n") and \
+                        f"{self.folder}/" in (path.parent / "cmdline").read_text():
                     found.append(int(path.parent.name))
             except OSError:
                 continue
