@@ -75,6 +75,7 @@ AC_DEFUN([HEARTH_TOOLS], [
   AC_PATH_PROGS([PYTHON3], [python3], [python3], [/usr/bin:$PATH])
   AC_PATH_PROG([CLANG_FORMAT], [clang-format], [clang-format])
   AC_PATH_PROG([CPPCHECK], [cppcheck], [cppcheck])
+  AC_PATH_PROG([SPIN], [spin], [spin])
   AC_PATH_PROG([PANDOC], [pandoc])
   AM_CONDITIONAL([HAVE_PANDOC], [test -n "$PANDOC"])
 ])

@@ -3,7 +3,7 @@
 """count-results.py BUILD: what the tests of a build tree said, counted in cases.
 
 Reads the CUnit programs' logs (tests/unit/*.log with automake's *.trs beside
-them) and pytest's results.xml. Prints failures and skips, then one last line
+them), pytest's results.xml and the model's. Prints failures and skips, then one last line
 "N passed, N failed"; exits 1 unless something passed and nothing failed.
 """
 import pathlib
@@ -73,11 +73,23 @@ def count_integration(build, count):
         count.add(0, 1, "failed: no integration test ran")
 
 
+def count_model(build, count):
+    """Scenarios that must hold, mutants that must not."""
+    path = build / "tests/model/results.xml"
+    cases = list(ElementTree.parse(path).iter("testcase")) if path.exists() else []
+    for case in cases:
+        is_bad = case.find("failure") is not None
+        count.add(not is_bad, is_bad, f"failed: model {case.get('name')}" if is_bad else None)
+    if not cases:
+        count.add(0, 1, "failed: the model was not checked")
+
+
 def main():
     build = pathlib.Path(sys.argv[1])
     count = Count()
     count_unit(build, count)
     count_integration(build, count)
+    count_model(build, count)
     for note in sorted(count.notes):
         print(note)
     print(f"{count.passed} passed, {count.failed} failed")

@@ -5,3 +5,4 @@ include %D%/fuzz/local.mk
 include %D%/integration/local.mk
 include %D%/bench/local.mk
 include %D%/chaos/local.mk
+include %D%/model/local.mk
