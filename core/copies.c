@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "core/placement.h"
+#include "core/sql.h"
 
 #define ROW_COLUMNS                                                                                                    \
 	"org_id, status = 'active' AND deleted_at IS NULL, wanted_hot IS NOT NULL, tier, desired_state, generation,"   \
@@ -21,11 +22,12 @@
 	" attempts > 0 OR failures > 0 OR next_attempt_at IS NOT NULL OR failure_reason IS NOT NULL,"                  \
 	" good_config_hash <=> config_hash, config_hash"
 
-static const char SQL_LOCK[] = "SELECT " ROW_COLUMNS " FROM orchestrator_instances WHERE instance_id = ? FOR UPDATE";
-static const char SQL_LOCK_SKIP[] =
-	"SELECT " ROW_COLUMNS " FROM orchestrator_instances WHERE instance_id = ? FOR UPDATE SKIP LOCKED";
+#define SELECT_ROWS "SELECT instance_id, " ROW_COLUMNS " FROM orchestrator_instances WHERE instance_id IN "
+static const char SQL_LOCK_ONE[] = SELECT_ROWS "(?) FOR UPDATE";
+SQL_SET(SQL_LOCK_SKIP, SELECT_ROWS, " FOR UPDATE SKIP LOCKED");
 
 enum {
+	ROW_INSTANCE_ID,
 	ROW_ORG_ID,
 	ROW_IS_ACTIVE,
 	ROW_IS_WANTED_HOT,
@@ -47,30 +49,32 @@ enum {
  */
 #define OPEN_KINDS                                                                                                     \
 	"(SELECT BIT_OR(1 << op.action | op.fresh << 4) FROM operations op"                                            \
-	" WHERE op.instance_id = ? AND op.is_open = 1)"
+	" WHERE op.instance_id = i.instance_id AND op.is_open = 1)"
 enum { OPEN_LOAD = 1 << 1, OPEN_RELOAD = 1 << 3, OPEN_FRESH = 1 << 4 };
 
 /*
- * One row for each placement, at least one. me: the asking worker's row; w: the placement's, where its incarnation
- * stands. Two statements, because a subquery costs even where it is not run, and most Apps have one replica.
+ * One row for each placement, at least one of each App. me: the asking worker's row; w: the placement's, where its
+ * incarnation stands. With and without the count of workers, because a subquery costs even where it is not run, and
+ * most Apps have one replica.
  */
 #define COPIES_OF(live_workers)                                                                                        \
-	"SELECT o.status = 'active', o.quota_hot, o.quota_demand, " live_workers ", " OPEN_KINDS                       \
+	"SELECT i.instance_id, o.status = 'active', o.quota_hot, o.quota_demand, " live_workers ", " OPEN_KINDS        \
 	", COALESCE(o.ttl_seconds, -1),"                                                                               \
 	" me.worker_id IS NOT NULL, me.lease_until > UTC_TIMESTAMP(3), me.state = 'leaving',"                          \
 	" p.state, p.generation, p.build_generation,"                                                                  \
 	" p.worker_id = me.worker_id AND p.incarnation = me.incarnation,"                                              \
 	" w.lease_until > UTC_TIMESTAMP(3), w.state = 'leaving', p.reason <=> 'running_previous_version'"              \
-	" FROM organizations o"                                                                                        \
+	" FROM orchestrator_instances i STRAIGHT_JOIN organizations o ON o.org_id = i.org_id"                          \
 	" LEFT JOIN workers me ON me.worker_id = ? AND me.incarnation = ?"                                             \
-	" LEFT JOIN placements p ON p.instance_id = ?"                                                                 \
+	" LEFT JOIN placements p ON p.instance_id = i.instance_id"                                                     \
 	" LEFT JOIN workers w ON w.worker_id = p.worker_id AND w.incarnation = p.incarnation"                          \
-	" WHERE o.org_id = ?"
-static const char SQL_COPIES[] = COPIES_OF("1");
-static const char SQL_COPIES_AND_WORKERS[] =
-	COPIES_OF("(SELECT COUNT(*) FROM workers WHERE lease_until > UTC_TIMESTAMP(3) AND state = 'active')");
+	" WHERE i.instance_id IN "
+SQL_SET(SQL_COPIES, COPIES_OF("1"), "");
+SQL_SET(SQL_COPIES_AND_WORKERS,
+	COPIES_OF("(SELECT COUNT(*) FROM workers WHERE lease_until > UTC_TIMESTAMP(3) AND state = 'active')"), "");
 
 enum {
+	COPY_INSTANCE_ID,
 	COPY_ORG_ACTIVE,
 	COPY_QUOTA_HOT,
 	COPY_QUOTA_DEMAND,
@@ -113,21 +117,50 @@ static bool row_from_columns(struct db *db, struct copies *c, struct err *e)
 	return true;
 }
 
+/* Reads the rows of the statement that is bound, at most max. */
+static bool lock_rows(struct db *db, struct copies *ret_copies, unsigned max, unsigned *ret_count, struct err *e)
+{
+	enum db_result result = DB_DONE;
+	unsigned count = 0;
+
+	while (count < max && (result = db_step(db, e)) == DB_ROW) {
+		struct copies c = {.instance_id = db_col_id(db, ROW_INSTANCE_ID)};
+
+		if (!row_from_columns(db, &c, e)) {
+			result = DB_FAIL;
+			break;
+		}
+		ret_copies[count++] = c;
+	}
+	db_done(db);
+	*ret_count = count;
+	return result != DB_FAIL;
+}
+
 enum db_result copies_lock(struct db *db, const struct id *instance_id, bool skip_locked, struct copies *ret_copies,
 			   struct err *e)
 {
-	struct copies c = {.instance_id = *instance_id};
-	enum db_result result;
+	unsigned count;
 
-	db_use(db, skip_locked ? SQL_LOCK_SKIP : SQL_LOCK);
+	db_use(db, skip_locked ? SQL_LOCK_SKIP[SET_ONE] : SQL_LOCK_ONE);
 	db_bind_id(db, instance_id);
-	result = db_step(db, e);
-	if (result == DB_ROW && !row_from_columns(db, &c, e))
-		result = DB_FAIL;
-	if (result == DB_ROW)
-		*ret_copies = c;
-	db_done(db);
-	return result;
+	if (!lock_rows(db, ret_copies, 1, &count, e))
+		return DB_FAIL;
+	return count == 1 ? DB_ROW : DB_DONE;
+}
+
+bool copies_lock_set(struct db *db, const struct id_set *set, struct copies *ret_copies, unsigned *ret_count,
+		     struct err *e)
+{
+	if (set->count == 1) {
+		enum db_result result = copies_lock(db, set->ids, false, ret_copies, e);
+
+		*ret_count = result == DB_ROW;
+		return result != DB_FAIL;
+	}
+	sql_use_set(db, SQL_LOCK_SKIP, set);
+	sql_bind_set(db, set);
+	return lock_rows(db, ret_copies, set->count, ret_count, e);
 }
 
 static void surroundings_from_columns(struct db *db, struct copies *c)
@@ -170,30 +203,56 @@ static void count_placement(struct db *db, struct copies *c, enum place_state st
 	}
 }
 
-bool copies_read(struct db *db, const struct worker_identity *who, struct copies *c, struct err *e)
+static struct copies *copies_of(struct copies *copies, unsigned count, const struct id *instance_id)
 {
+	for (unsigned i = 0; i < count; i++)
+		if (id_equal(&copies[i].instance_id, instance_id))
+			return &copies[i];
+	return NULL;
+}
+
+/* One App's placement, or that it has none. */
+static bool copy_from_columns(struct db *db, struct copies *copies, unsigned count, struct err *e)
+{
+	struct id instance_id = db_col_id(db, COPY_INSTANCE_ID);
+	struct copies *c = copies_of(copies, count, &instance_id);
+	enum place_state state;
+
+	if (!c)
+		return err_set(e, ERR_INTERNAL, "instance %s was not asked for", instance_id.text);
+	surroundings_from_columns(db, c);
+	if (db_col_is_null(db, COPY_STATE))
+		return true;
+	if (!place_state_parse(db_col_str(db, COPY_STATE), &state))
+		return err_set(e, ERR_INTERNAL, "instance %s: an unknown state of a placement", instance_id.text);
+	count_placement(db, c, state);
+	return true;
+}
+
+bool copies_read_set(struct db *db, const struct worker_identity *who, struct copies *copies, unsigned count,
+		     struct err *e)
+{
+	struct id_set set = {.count = 0};
+	bool has_replicas = false;
 	enum db_result result;
 
-	db_use(db, c->replicas > 1 ? SQL_COPIES_AND_WORKERS : SQL_COPIES);
-	db_bind_id(db, &c->instance_id);
+	for (unsigned i = 0; i < count; i++) {
+		id_set_add(&set, &copies[i].instance_id);
+		has_replicas |= copies[i].replicas > 1;
+	}
+	sql_use_set(db, has_replicas ? SQL_COPIES_AND_WORKERS : SQL_COPIES, &set);
 	db_bind_str(db, who ? who->worker_id : NULL);
 	db_bind_id(db, who ? &who->incarnation : NULL);
-	db_bind_id(db, &c->instance_id);
-	db_bind_id(db, &c->org_id);
-	while ((result = db_step(db, e)) == DB_ROW) {
-		enum place_state state;
-
-		surroundings_from_columns(db, c);
-		if (db_col_is_null(db, COPY_STATE))
-			continue;
-		if (!place_state_parse(db_col_str(db, COPY_STATE), &state)) {
-			db_done(db);
-			return err_set(e, ERR_INTERNAL, "instance %s: an unknown state of a placement",
-				       c->instance_id.text);
-		}
-		count_placement(db, c, state);
-	}
+	sql_bind_set(db, &set);
+	while ((result = db_step(db, e)) == DB_ROW && copy_from_columns(db, copies, count, e))
+		;
+	db_done(db);
 	return result == DB_DONE;
+}
+
+bool copies_read(struct db *db, const struct worker_identity *who, struct copies *c, struct err *e)
+{
+	return copies_read_set(db, who, c, 1, e);
 }
 
 unsigned copies_wanted(const struct copies *c)

@@ -19,6 +19,7 @@
 #include "core/lease.h"
 #include "core/names.h"
 #include "core/operation.h"
+#include "core/sql.h"
 #include "lib/db.h"
 #include "lib/id.h"
 #include "lib/secret.h"
@@ -63,6 +64,14 @@ enum db_result copies_lock(struct db *db, const struct id *instance_id, bool ski
 			   struct err *e) MUST_CHECK;
 /* After copies_lock. who NULL: nobody asks. */
 bool copies_read(struct db *db, const struct worker_identity *who, struct copies *c, struct err *e) MUST_CHECK;
+/*
+ * The same for up to SQL_SET_MAX Apps at once. A single one is waited for; of several, those that another transaction
+ * holds are skipped. ret_copies has the found ones first, in any order: *ret_count.
+ */
+bool copies_lock_set(struct db *db, const struct id_set *set, struct copies *ret_copies, unsigned *ret_count,
+		     struct err *e) MUST_CHECK;
+bool copies_read_set(struct db *db, const struct worker_identity *who, struct copies *copies, unsigned count,
+		     struct err *e) MUST_CHECK;
 
 /* How many copies there should be: replicas, at most one on each live worker, at least one. */
 unsigned copies_wanted(const struct copies *c);

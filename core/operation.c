@@ -46,16 +46,17 @@ static const char SQL_OPERATION_LIST[] =
 	COPIES SQL_IS_LIVE " AND p.state = 'ready' AND NOT p.reason <=> 'running_previous_version' AND " FULFILS
 
 /* An UPDATE of one table, because InnoDB then reads the others without locks: leases are renewed meanwhile. */
-static const char SQL_OPERATION_SETTLE[] =
+SQL_SET(SQL_OPERATION_SETTLE,
 	"UPDATE operations op "
 	"SET op.state = 'succeeded', op.worker_id = COALESCE(?, op.worker_id), op.finished_at = UTC_TIMESTAMP(3) "
-	"WHERE op.instance_id = ? AND op.is_open = 1 AND CASE op.action "
+	"WHERE op.instance_id IN ",
+	" AND op.is_open = 1 AND CASE op.action "
 	"WHEN 'unload' THEN NOT EXISTS (SELECT 1 " COPIES "p.state <> 'failed' AND " IS_BELOW ") "
 	"WHEN 'reload' THEN EXISTS (SELECT 1 " READY_COPIES ") "
 	"AND NOT EXISTS (SELECT 1 " COPIES SQL_IS_LIVE " AND " IS_BELOW ") "
 	"ELSE (SELECT COUNT(*) " READY_COPIES ") >= GREATEST(1, LEAST("
 	"(SELECT i.replicas FROM orchestrator_instances i WHERE i.instance_id = op.instance_id), "
-	"(SELECT COUNT(*) FROM workers WHERE state = 'active' AND lease_until > UTC_TIMESTAMP(3)))) END";
+	"(SELECT COUNT(*) FROM workers WHERE state = 'active' AND lease_until > UTC_TIMESTAMP(3)))) END");
 
 static const char SQL_OPERATION_FAIL[] =
 	"UPDATE operations SET state = 'failed', reason = ?, worker_id = COALESCE(?, worker_id), "
@@ -196,16 +197,25 @@ bool operation_list(struct db *db, struct arena *mem, const struct id *instance_
 	return true;
 }
 
-bool operation_settle(struct db *db, const struct id *instance_id, const char *worker_id, unsigned *ret_ended,
-		      struct err *e)
+bool operation_settle_set(struct db *db, const struct id_set *instance_ids, const char *worker_id, unsigned *ret_ended,
+			  struct err *e)
 {
-	db_use(db, SQL_OPERATION_SETTLE);
+	sql_use_set(db, SQL_OPERATION_SETTLE, instance_ids);
 	db_bind_str(db, worker_id);
-	db_bind_id(db, instance_id);
+	sql_bind_set(db, instance_ids);
 	if (!db_exec(db, e))
 		return false;
 	*ret_ended = (unsigned)db_affected(db);
 	return true;
+}
+
+bool operation_settle(struct db *db, const struct id *instance_id, const char *worker_id, unsigned *ret_ended,
+		      struct err *e)
+{
+	struct id_set one = {.count = 0};
+
+	id_set_add(&one, instance_id);
+	return operation_settle_set(db, &one, worker_id, ret_ended, e);
 }
 
 bool operation_fail(struct db *db, const struct id *instance_id, uint64_t generation, const char *reason,

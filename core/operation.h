@@ -20,6 +20,7 @@
 
 struct arena;
 struct db;
+struct id_set;
 
 struct operation {
 	struct id operation_id, instance_id, org_id;
@@ -57,6 +58,9 @@ bool operation_list(struct db *db, struct arena *mem, const struct id *instance_
  * locked. *ret_ended counts them. */
 bool operation_settle(struct db *db, const struct id *instance_id, const char *worker_id, unsigned *ret_ended,
 		      struct err *e) MUST_CHECK;
+/* The same for up to SQL_SET_MAX (core/sql.h) locked Apps, at least one; *ret_ended is the sum. */
+bool operation_settle_set(struct db *db, const struct id_set *instance_ids, const char *worker_id, unsigned *ret_ended,
+			  struct err *e) MUST_CHECK;
 /* Fails every open load and reload up to the generation. */
 bool operation_fail(struct db *db, const struct id *instance_id, uint64_t generation, const char *reason,
 		    const char *worker_id, unsigned *ret_ended, struct err *e) MUST_CHECK;

@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Placements: which worker holds which App, and every write a worker makes
- * about a copy. Each function is one short transaction that locks the App's row first,
- * carries the worker's incarnation, and settles the operations that it fulfils. What must be told to waiters comes back
- * as `ended`: the caller publishes a hearth.event for the App when it is above 0. Blocking; runs on the loop's thread
- * pool.
+ * Placements: which worker holds which App, and every write a worker makes about a copy. Each write locks the App's row
+ * first, carries the worker's incarnation, and settles in the same short transaction the operations that it fulfils.
+ * Writes about many Apps share transactions. Blocking; runs on the loop's thread pool.
  */
 #ifndef CORE_PLACEMENT_H
 #define CORE_PLACEMENT_H
@@ -80,69 +78,97 @@ struct claim {
 	struct app_row row;
 	bool want_more;           /* copies are still missing beside ours: publish the load once more */
 	unsigned org_demand_held; /* CLAIM_QUOTA: the org's live demand copies */
-	unsigned ended;
+	unsigned ended;           /* operations: their waiters are to be told */
+};
+
+/* One App to be claimed. */
+struct claim_step {
+	struct id instance_id;
+	unsigned how;      /* enum claim_how, or'ed */
+	struct arena *mem; /* for what the answer's row holds */
+	/* the answer */
+	enum claim_result result;
+	struct claim claim;
+	struct err e; /* CLAIM_FAIL */
+	/* placement_claim.c's own */
+	struct id org_to_lock;
+	bool is_left_over, serves;
 };
 
 /*
  * DESIGN 6 "A load is claimed": locks the row, and only while an open operation asks for it. Inserts or takes over our
- * own placement row (loading, generation, incarnation), raises attempts. how: enum claim_how, or'ed. ret_claim->row is
- * the row as it stands after the claim. A claim that is repeated because its commit was uncertain goes on with the same
- * attempt. A worker that is leaving, or has not renewed its lease in time, gets CLAIM_FAIL (ERR_BUSY).
+ * own placement row (loading, generation, incarnation), raises attempts. claim.row is the row as it stands after the
+ * claim. A claim that is repeated because its commit was uncertain goes on with the same attempt. A worker that is
+ * leaving, or has not renewed its lease in time, gets CLAIM_FAIL (ERR_BUSY). Different Apps, any count; the more at once, the less each costs.
  */
-enum claim_result placement_claim(struct db *db, struct arena *mem, const struct worker_identity *who,
-				  const struct id *instance_id, unsigned how, struct claim *ret_claim,
-				  struct err *e) MUST_CHECK;
+void placement_claim_set(struct db *db, const struct worker_identity *who, struct claim_step **steps, unsigned count);
 
 enum place_result {
 	PLACE_OK,
-	PLACE_SHORT /* placement_ready: done, but a load is open that wants more copies, and those are for others */,
-	PLACE_CHANGED /* the row's generation is another now: look again */,
-	PLACE_LOST,
-	PLACE_FAIL
+	PLACE_SHORT,   /* READY: done, but a load is open that wants more copies, and those are for others */
+	PLACE_CHANGED, /* the row's generation is another now: look again */
+	PLACE_LOST,    /* this incarnation was declared dead */
+	PLACE_FAIL     /* the database: e says why; try again */
 };
 
-/*
- * The copy serves: state ready at `generation`; attempts, failures, backoff and failure_reason cleared; the version is
- * the last good one (hash NULL: it already was, or this is the fallback). reason: NULL or "running_previous_version",
- * which fulfils no operation. The adoption of a number (a load of a loaded App) and the move between tiers are the same
- * write. PLACE_CHANGED: the row has another generation. Where a copy of `generation` may not serve it (inactive, g <
- * unload_generation, g > the row's) nothing was written; else it is ready at `generation` until the caller has looked
- * again, also where it must be rebuilt. A placement row of ours that is missing (a restored backup) is made again.
- */
-enum place_result placement_ready(struct db *db, const struct worker_identity *who, const struct id *instance_id,
-				  uint64_t generation, enum tier tier, const char *hash, const char *reason,
-				  unsigned *ret_ended, struct err *e) MUST_CHECK;
-/*
- * A build failed at `generation`: ends every open load and reload up to it with the reason, counts the failure, sets
- * next_attempt_at. keep: an older copy serves on or the fallback will (the placement is not touched); else the
- * placement becomes failed. retry_s > 0: a fixed delay (ceilings, quotas) that counts no failure; 0: doubling, 1 s to 5
- * min. PLACE_CHANGED: the row has another generation by now, whose attempts and backoff stay as they are.
- */
-enum place_result placement_failed(struct db *db, const struct worker_identity *who, const struct id *instance_id,
-				   uint64_t generation, const char *reason, bool keep, int retry_s, unsigned *ret_ended,
-				   struct err *e) MUST_CHECK;
-/*
- * Given back without a result (an orderly stop, a changed row): the attempt is not counted, our `loading` placement
- * goes; a ready one that was being rebuilt stays. Operations that waited for it to be gone (an unload) end.
- */
-enum place_result placement_give_back(struct db *db, const struct worker_identity *who, const struct id *instance_id,
-				      unsigned *ret_ended, struct err *e) MUST_CHECK;
-/* The copy stops taking turns. hand_over: where it is hot and wanted, copies elsewhere do not suffice, and other live
- * workers exist, *ret_next_op is what brings the App up there and is to be published: an operation that is open
- * already, or a recovery operation made in the same transaction. "": it need not be waited for. */
-enum place_result placement_draining(struct db *db, const struct worker_identity *who, const struct id *instance_id,
-				     bool hand_over, struct id *ret_next_op, unsigned *ret_ended,
-				     struct err *e) MUST_CHECK;
-/* Nothing of it is left here: the row goes, operations that waited for it end. */
-enum place_result placement_gone(struct db *db, const struct worker_identity *who, const struct id *instance_id,
-				 unsigned *ret_ended, struct err *e) MUST_CHECK;
+enum place_step_kind {
+	/*
+	 * The copy serves: state ready at `generation` in `tier`; attempts, failures, backoff and failure_reason
+	 * cleared; the version is the last good one (hash NULL: it already was, or this is the fallback). reason: NULL
+	 * or "running_previous_version", which fulfils no operation. The adoption of a number (a load of a loaded App)
+	 * and the move between tiers are the same write. PLACE_CHANGED: the row has another generation. Where a copy of
+	 * `generation` may not serve it (inactive, g < unload_generation, g > the row's) nothing was written; else it
+	 * is ready at `generation` until the caller has looked again, also where it must be rebuilt. A placement row of ours that is missing (a restored backup) is made again.
+	 */
+	PLACE_STEP_READY,
+	/*
+	 * A build failed at `generation`: ends every open load and reload up to it with the reason, counts the failure,
+	 * sets next_attempt_at. keep: an older copy serves on or the fallback will (the placement is not touched); else
+	 * the placement becomes failed. retry_s > 0: a fixed delay (ceilings, quotas) that counts no failure; 0:
+	 * doubling, 1 s to 5 min. PLACE_CHANGED: the row has another generation by now, whose attempts and backoff stay
+	 * as they are.
+	 */
+	PLACE_STEP_FAILED,
+	/*
+	 * Given back without a result (an orderly stop, a changed row): the attempt is not counted, our `loading`
+	 * placement goes; a ready one that was being rebuilt stays. Operations that waited for it to be gone (an
+	 * unload) end.
+	 */
+	PLACE_STEP_GIVE_BACK,
+	/*
+	 * The copy stops taking turns. hand_over: where it is hot and wanted, copies elsewhere do not suffice, and
+	 * other live workers exist, next_op is what brings the App up there and is to be published: an operation that
+	 * is open already, or a recovery operation made in the same transaction. "": it need not be waited for.
+	 */
+	PLACE_STEP_DRAINING,
+	/* Nothing of it is left here: the row goes, operations that waited for it end. */
+	PLACE_STEP_GONE,
+	/* Where more copies are ready than wanted and ours is the youngest of them, it becomes `draining`: let it go as
+	 * after PLACE_STEP_DRAINING. PLACE_CHANGED: it is none too many. */
+	PLACE_STEP_SURPLUS
+};
 
-/*
- * Reconcile: where more copies are ready than wanted and ours is the youngest of them, it becomes `draining` and
- * *ret_is_dropped is true: let it go as after placement_draining.
- */
-enum place_result placement_drop_surplus(struct db *db, const struct worker_identity *who, const struct id *instance_id,
-					 bool *ret_is_dropped, struct err *e) MUST_CHECK;
+/* One write about one App's copy. */
+struct place_step {
+	enum place_step_kind kind;
+	struct id instance_id;
+	uint64_t generation; /* READY, FAILED */
+	enum tier tier;      /* READY */
+	const char *hash;    /* READY */
+	const char *reason;  /* READY, FAILED */
+	bool keep;           /* FAILED */
+	int retry_s;         /* FAILED */
+	bool hand_over;      /* DRAINING */
+	/* the answer */
+	enum place_result result;
+	struct id next_op;     /* DRAINING */
+	struct err e;          /* PLACE_FAIL */
+	/* placement.c's own */
+	bool is_left_over;
+};
+
+/* Different Apps, any kinds and count; the more at once, the less each costs. */
+void placement_record_set(struct db *db, const struct worker_identity *who, struct place_step **steps, unsigned count);
 
 /* Reconcile: for each of count ids (at most PLACE_BATCH) fills rows[i]; those not found have is_found false. One query.
  */
@@ -152,7 +178,7 @@ bool placement_read_batch(struct db *db, const struct id *ids, unsigned count, s
 /* Reconcile: ids of placements of our incarnation in order of id after `after` (NULL: start), up to PLACE_BATCH, with
  * their generation and state. */
 struct placed {
-	struct id instance_id;
+	struct id instance_id, org_id;
 	uint64_t generation;
 	enum place_state state;
 };

@@ -60,9 +60,9 @@ static const char SQL_APPS[] =
 enum { APPS_N = APP_COLUMN_COUNT, APPS_IS_SURPLUS };
 
 static const char SQL_MINE[] =
-	"SELECT instance_id, generation, state FROM placements"
+	"SELECT instance_id, org_id, generation, state FROM placements"
 	" WHERE worker_id = ? AND incarnation = ? AND instance_id > ? ORDER BY instance_id LIMIT ?";
-enum { MINE_INSTANCE_ID, MINE_GENERATION, MINE_STATE };
+enum { MINE_INSTANCE_ID, MINE_ORG_ID, MINE_GENERATION, MINE_STATE };
 
 static bool app_from_columns(struct db *db, struct app_row *ret_row, struct err *e)
 {
@@ -155,6 +155,7 @@ bool placement_mine(struct db *db, const struct worker_identity *who, const stru
 		struct placed *p = &ret_placed[count++];
 
 		p->instance_id = db_col_id(db, MINE_INSTANCE_ID);
+		p->org_id = db_col_id(db, MINE_ORG_ID);
 		p->generation = db_col_u64(db, MINE_GENERATION);
 		(void)place_state_parse(db_col_str(db, MINE_STATE), &p->state);
 	}

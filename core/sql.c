@@ -5,6 +5,7 @@
  */
 #include "core/sql.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "lib/arena.h"
@@ -40,6 +41,35 @@ void sql_bind_from(struct db *db, int64_t n, int64_t least)
 void sql_bind_after(struct db *db, const struct id *after, const char *end)
 {
 	db_bind_str(db, after && id_is_set(after) ? after->text : end);
+}
+
+void id_set_add(struct id_set *set, const struct id *id)
+{
+	assert(set->count < SQL_SET_MAX);
+	set->ids[set->count++] = *id;
+}
+
+void sql_use_set(struct db *db, const char *const *sql, const struct id_set *set)
+{
+	assert(set->count >= 1 && set->count <= SQL_SET_MAX);
+	db_use(db, sql[set->count == 1 ? SET_ONE : SET_MANY]);
+}
+
+void sql_bind_set(struct db *db, const struct id_set *set)
+{
+	unsigned places = set->count == 1 ? 1 : SQL_SET_MAX;
+
+	for (unsigned i = 0; i < places; i++)
+		db_bind_id(db, &set->ids[i < set->count ? i : set->count - 1]);
+}
+
+bool sql_exec_set(struct db *db, const char *const *sql, const struct id_set *set, struct err *e)
+{
+	if (set->count == 0)
+		return true;
+	sql_use_set(db, sql, set);
+	sql_bind_set(db, set);
+	return db_exec(db, e);
 }
 
 enum db_result sql_first(struct db *db, struct err *e)

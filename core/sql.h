@@ -15,6 +15,7 @@
 #include <stddef.h>
 
 #include "lib/db.h"
+#include "lib/id.h"
 #include "lib/macros.h"
 
 struct arena;
@@ -35,6 +36,26 @@ struct org;
 #define SQL_ID_LAST "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
 #define SQL_PAGE_MAX 1000 /* rows of one list, whatever was asked for */
+
+/*
+ * One statement for one row or for up to SQL_SET_MAX: SQL_SET(NAME, "… IN ", "…") makes NAME[SET_ONE] and
+ * NAME[SET_MANY]; sql_use_set takes the one that fits. A list of markers, and not a JSON_TABLE: an UPDATE of one table
+ * reads the others without locks, one of several does not.
+ */
+#define SQL_SET_MAX 64
+enum sql_set { SET_ONE, SET_MANY };
+struct id_set {
+	struct id ids[SQL_SET_MAX];
+	unsigned count;
+};
+void id_set_add(struct id_set *set, const struct id *id);
+#define SQL_MARKS_8 "?, ?, ?, ?, ?, ?, ?, ?"
+#define SQL_MARKS_32 SQL_MARKS_8 ", " SQL_MARKS_8 ", " SQL_MARKS_8 ", " SQL_MARKS_8
+#define SQL_SET(name, before, after)                                                                                   \
+	static const char *const name[] = {                                                                            \
+		[SET_ONE] = before "(?)" after,                                                                        \
+		[SET_MANY] = before "(" SQL_MARKS_32 ", " SQL_MARKS_32 ")" after,                                      \
+	}
 
 #define ORG_COLUMNS                                                                                                    \
 	"o.org_id, o.name, o.status, o.quota_instances, o.quota_hot, o.quota_demand, o.ttl_seconds, " SQL_UTC(         \
@@ -67,6 +88,12 @@ void sql_bind_text(struct db *db, const char *s, size_t chars_max);
 void sql_bind_from(struct db *db, int64_t n, int64_t least);
 /* Binds the id a page starts behind; none: the given end. */
 void sql_bind_after(struct db *db, const struct id *after, const char *end);
+/* The statement that fits the count of ids (1 to SQL_SET_MAX), which sql_bind_set binds where its list stands. */
+void sql_use_set(struct db *db, const char *const *sql, const struct id_set *set);
+/* The ids, the last one again and again where the list has more places. */
+void sql_bind_set(struct db *db, const struct id_set *set);
+/* The whole of it for a statement without other parameters; an empty set is done already. */
+bool sql_exec_set(struct db *db, const char *const *sql, const struct id_set *set, struct err *e) MUST_CHECK;
 /* The only row of a statement: its columns stay readable. */
 enum db_result sql_first(struct db *db, struct err *e) MUST_CHECK;
 /* A column's text in mem, NULL where it is NULL. */

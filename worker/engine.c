@@ -28,6 +28,7 @@
 #include "worker/reconcile.h"
 #include "worker/recovery_pass.h"
 #include "worker/stats_book.h"
+#include "worker/step_lines.h"
 
 #define INBOX_CHATS_MAX 100000
 #define HEART_MS 250
@@ -145,6 +146,7 @@ void engine_pump(struct engine *engine)
 		lifecycle_perform(engine, &action);
 	engine->is_pumping = false;
 	lifecycle_leave_subjects(engine);
+	step_lines_go(engine);
 	arm(engine);
 	events_ask(engine);
 }

@@ -32,6 +32,21 @@ struct pool;
 struct recovery_pass;
 struct reconcile;
 struct stats_book;
+struct step;
+
+/* Steps that wait for a job of their kind (step_lines.h). */
+enum step_line_kind {
+	STEP_LINE_READ,
+	STEP_LINE_CLAIM,
+	STEP_LINE_RECORD,
+	STEP_LINE_CEILING,
+	STEP_LINE_FLUSH,
+	STEP_LINES
+};
+struct step_line {
+	struct step *steps;
+	unsigned jobs; /* that run */
+};
 
 struct engine {
 	const struct settings *settings;
@@ -50,6 +65,7 @@ struct engine {
 	struct chats *chats;
 	struct reconcile *reconcile;
 	struct stats_book *stats;
+	struct step_line lines[STEP_LINES];
 	struct build *builds;    /* lifecycle.c: under way */
 	struct drained *leaving; /* lifecycle.c: chat subjects that this pump leaves */
 	uv_timer_t wake;         /* at the pool's next deadline */

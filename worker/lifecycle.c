@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One function per action of the pool. What needs the database is a `struct step`: it runs core/placement.h on the
- * thread pool and brings the answer back to the loop. Builds and turns run on the loop itself.
+ * One function per action of the pool. What needs the database is a step (step_lines.c). Builds and turns run on the
+ * loop itself.
  *
  * The slot of an App holds its subscription, and from a claim that is to be built until the build's end the claim with
  * its arena (a configuration may be 1 MiB). PA_REMOVED frees the slot.
@@ -29,11 +29,11 @@
 #include "worker/inbox.h"
 #include "worker/pool/pool.h"
 #include "worker/stats_book.h"
+#include "worker/step_lines.h"
 
-#define CLAIM_MEMORY_MAX (8 * 1024 * 1024) /* two configurations of at most 1 MiB, parsed */
+#define CONFIG_BYTES_MAX (8 * 1024 * 1024)
 #define CONFIG_DEPTH_MAX 32
 #define CHAT_PENDING_MAX 1024
-#define FLUSH_TIMEOUT_MS 2000
 #define LEAVE_BATCH 64 /* subscriptions that are drained together */
 
 /* What a copy's runtime pointer is to the pool. */
@@ -62,7 +62,7 @@ struct step {
 	struct claim claim;
 	enum claim_result claim_result;
 	enum place_result place_result;
-	struct id next_op;
+	struct id recovery_op;
 	bool elsewhere;
 	unsigned ended;
 };
@@ -104,286 +104,21 @@ static void forget_claim(struct pool_app *app)
 		slot_forget_claim(slot);
 }
 
-static struct step *step_new(struct engine *engine, const struct pool_action *a)
+void lifecycle_take_claim(struct pool_app *app, struct arena **mem, const struct claim *claim)
 {
-	struct step *s = xcalloc(1, sizeof(*s));
+	struct app_slot *slot = slot_of(app);
 
-	s->engine = engine;
-	s->app = a->app;
-	s->action = *a;
-	s->who = engine->who;
-	if (a->hash != NULL)
-		s->action.hash = memcpy(s->hash, a->hash, sizeof(s->hash));
-	if (a->reason != NULL) {
-		(void)snprintf(s->reason, sizeof(s->reason), "%s", a->reason);
-		s->action.reason = s->reason;
-	}
-	return s;
+	slot_forget_claim(slot);
+	slot->mem = *mem;
+	slot->claim = *claim;
+	*mem = NULL;
 }
 
-static void step_free(struct step *s)
-{
-	arena_free(&s->mem);
-	free(s);
-}
-
-static void log_step_failed(const struct step *s, const char *what, const struct err *e)
-{
-	if (atomic_load(&s->engine->gave_up_ms) != 0)
-		return; /* said once, for all */
-	log_warn(what, "instance=%s error=%s next=retry", s->action.instance_id.text, e->text);
-}
-
-/* --- reading the row --- */
-
-static bool work_read(struct db *db, void *data, struct err *e)
-{
-	struct step *s = data;
-
-	return placement_read(db, &s->action.instance_id, &s->row, e);
-}
-
-static void done_read(struct engine *engine, void *data, bool ok, const struct err *e)
-{
-	struct step *s = data;
-
-	if (!ok)
-		log_step_failed(s, "row not read", e);
-	pool_row_read(engine->pool, s->app, ok ? &s->row : NULL, clock_now_ms());
-	step_free(s);
-}
-
-/* --- claiming --- */
-
-static bool work_claim(struct db *db, void *data, struct err *e)
-{
-	struct step *s = data;
-
-	s->mem = arena_new(CLAIM_MEMORY_MAX);
-	s->claim_result = placement_claim(db, s->mem, &s->who, &s->action.instance_id, s->action.how, &s->claim, e);
-	return s->claim_result != CLAIM_FAIL;
-}
-
-/* An event for everyone who may hold a copy, or who may make one more. */
-static void publish_event(struct engine *engine, const struct step *s, bool use_loads)
-{
-	struct event event = {
-		.operation_id = s->next_op,
-		.instance_id = s->action.instance_id,
-		.org_id = s->action.org_id,
-		.action = ACTION_LOAD,
-		.tier = s->claim.row.tier,
-		.generation = s->claim.row.generation,
-		.source = SOURCE_RECOVERY,
-	};
-	char subject[EVENT_SUBJECT_SIZE];
-	struct buf body;
-	struct err e = {0};
-
-	event_subject(use_loads ? EVENT_LOAD : EVENT_CHANGE, &event.org_id, &event.instance_id, subject);
-	buf_init(&body, EVENT_BYTES_MAX);
-	event_encode(&event, &body);
-	if (!bus_publish(engine->bus, subject, NULL, body.data, body.len, &e))
-		log_debug("event not passed on; reconcile finds it", "instance=%s error=%s", event.instance_id.text,
-			  e.text);
-	buf_clear(&body);
-}
-
-static const char *claim_failure(enum claim_result result)
-{
-	switch (result) {
-	case CLAIM_QUOTA_HOT:
-		return "quota_hot";
-	case CLAIM_POISON:
-		return "poison";
-	default:
-		return NULL;
-	}
-}
-
-static void done_claim(struct engine *engine, void *data, bool ok, const struct err *e)
-{
-	struct step *s = data;
-	const char *failure = claim_failure(s->claim_result);
-
-	if (!ok) {
-		s->claim_result = CLAIM_FAIL;
-		log_step_failed(s, "App not claimed", e);
-	}
-	if (s->claim_result == CLAIM_PASS_ON || (s->claim_result == CLAIM_BUILD && s->claim.want_more))
-		publish_event(engine, s, s->claim_result == CLAIM_BUILD);
-	if (s->claim.ended > 0 || failure != NULL)
-		engine_report(engine, &s->action.org_id, &s->action.instance_id, failure != NULL ? "failed" : "ready",
-			      failure);
-	if (s->claim_result == CLAIM_BUILD) {
-		struct app_slot *slot = slot_of(s->app);
-		slot_forget_claim(slot);
-		slot->mem = s->mem;
-		slot->claim = s->claim;
-		s->mem = NULL;
-	}
-	pool_claimed(engine->pool, s->app, s->claim_result, &s->claim, clock_now_ms());
-	step_free(s);
-}
-
-/* --- placements --- */
-
-static bool drop_surplus(struct db *db, struct step *s, struct err *e)
-{
-	bool is_dropped = false;
-
-	s->place_result = placement_drop_surplus(db, &s->who, &s->action.instance_id, &is_dropped, e);
-	if (s->place_result == PLACE_OK && !is_dropped)
-		s->place_result = PLACE_CHANGED;
-	return s->place_result != PLACE_FAIL;
-}
-
-static bool work_place(struct db *db, void *data, struct err *e)
-{
-	struct step *s = data;
-	const struct pool_action *a = &s->action;
-
-	switch (a->kind) {
-	case PA_READY:
-		s->place_result = placement_ready(db, &s->who, &a->instance_id, a->generation, a->tier, a->hash,
-						  a->reason, &s->ended, e);
-		break;
-	case PA_FAILED:
-		s->place_result = placement_failed(db, &s->who, &a->instance_id, a->generation, a->reason, a->keep,
-						   a->retry_s, &s->ended, e);
-		break;
-	case PA_GIVE_BACK:
-		s->place_result = placement_give_back(db, &s->who, &a->instance_id, &s->ended, e);
-		break;
-	case PA_DRAINING:
-		if (a->evict == EVICT_SURPLUS)
-			return drop_surplus(db, s, e);
-		s->place_result =
-			placement_draining(db, &s->who, &a->instance_id, a->hand_over, &s->next_op, &s->ended, e);
-		break;
-	case PA_GONE:
-		s->place_result = placement_gone(db, &s->who, &a->instance_id, &s->ended, e);
-		break;
-	default:
-		return err_set(e, ERR_INTERNAL, "not a placement action: %d", (int)a->kind);
-	}
-	return s->place_result != PLACE_FAIL;
-}
-
-static enum pool_done pool_done_of(enum place_result result)
-{
-	switch (result) {
-	case PLACE_OK:
-		return POOL_DONE;
-	case PLACE_SHORT:
-		return POOL_SHORT;
-	case PLACE_CHANGED:
-		return POOL_CHANGED;
-	case PLACE_LOST:
-		return POOL_LOST;
-	case PLACE_FAIL:
-		break;
-	}
-	return POOL_RETRY;
-}
-
-static void count_eviction(struct engine *engine, const struct step *s)
-{
-	struct instance_delta *delta = stats_book_app(engine, &s->action.instance_id, &s->action.org_id);
-
-	if (s->action.evict == EVICT_NONE || s->action.evict == EVICT_SURPLUS)
-		return;
-	stats_book_totals(engine)->evictions_total++;
-	delta->evicted_idle += s->action.evict == EVICT_IDLE;
-	delta->evicted_room += s->action.evict == EVICT_ROOM;
-	delta->evicted_quota += s->action.evict == EVICT_QUOTA;
-}
-
-static bool is_subscribed(struct pool_app *app)
+bool lifecycle_is_subscribed(struct pool_app *app)
 {
 	const struct app_slot *slot = *pool_app_slot(app);
 
 	return slot != NULL && slot->sub != NULL;
-}
-
-/* What people and waiters are told when a placement has changed. */
-static void tell(struct engine *engine, const struct step *s)
-{
-	const struct pool_action *a = &s->action;
-	static const char *const evictions[] = {"none", "idle", "room", "quota", "surplus"};
-
-	switch (a->kind) {
-	case PA_READY:
-		log_info("App ready", "instance=%s org=%s tier=%s generation=%llu%s%s", a->instance_id.text,
-			 a->org_id.text, tier_name(a->tier), (unsigned long long)a->generation,
-			 a->reason ? " reason=" : "", a->reason ? a->reason : "");
-		/* Stopping, it is about to leave, and a "ready" that we hear ends our hand-over. */
-		engine_report(engine, &a->org_id, &a->instance_id, engine->is_stopping ? "draining" : "ready",
-			      a->reason);
-		break;
-	case PA_FAILED:
-		log_warn("App failed", "instance=%s org=%s generation=%llu reason=%s", a->instance_id.text,
-			 a->org_id.text, (unsigned long long)a->generation, a->reason);
-		stats_book_app(engine, &a->instance_id, &a->org_id)->failed_builds += a->retry_s == 0;
-		engine_report(engine, &a->org_id, &a->instance_id, "failed", a->reason);
-		break;
-	case PA_DRAINING:
-		log_info("App draining", "instance=%s org=%s evicted=%s", a->instance_id.text, a->org_id.text,
-			 evictions[a->evict]);
-		count_eviction(engine, s);
-		break;
-	case PA_GIVE_BACK:
-		log_debug("build given back", "instance=%s", a->instance_id.text);
-		engine_report(engine, &a->org_id, &a->instance_id, is_subscribed(s->app) ? "loading" : "unloaded",
-			      NULL);
-		break;
-	case PA_GONE:
-		log_info("App unloaded", "instance=%s org=%s", a->instance_id.text, a->org_id.text);
-		engine_report(engine, &a->org_id, &a->instance_id, "unloaded", NULL);
-		break;
-	default:
-		break;
-	}
-}
-
-static void done_place(struct engine *engine, void *data, bool ok, const struct err *e)
-{
-	struct step *s = data;
-	int64_t now_ms = clock_now_ms();
-
-	if (!ok) {
-		s->place_result = PLACE_FAIL;
-		log_step_failed(s, "placement not written", e);
-	} else if (s->place_result == PLACE_OK || s->place_result == PLACE_SHORT) {
-		tell(engine, s);
-	}
-	bool hands_nothing_over = s->action.kind == PA_DRAINING && !id_is_set(&s->next_op);
-	if (ok && id_is_set(&s->next_op))
-		publish_event(engine, s, true);
-	struct id instance_id = s->action.instance_id;
-	pool_recorded(engine->pool, s->app, pool_done_of(s->place_result), now_ms);
-	if (hands_nothing_over)
-		pool_handed_over(engine->pool, &instance_id, now_ms);
-	step_free(s);
-}
-
-/* --- ceilings --- */
-
-static bool work_ceiling(struct db *db, void *data, struct err *e)
-{
-	struct step *s = data;
-
-	return lease_has_room_elsewhere(db, s->who.worker_id, s->action.tier, &s->elsewhere, e);
-}
-
-static void done_ceiling(struct engine *engine, void *data, bool ok, const struct err *e)
-{
-	struct step *s = data;
-
-	if (!ok)
-		log_step_failed(s, "other workers' room not read", e);
-	pool_ceiling_answer(engine->pool, s->app, !ok || s->elsewhere, clock_now_ms());
-	step_free(s);
 }
 
 /* --- building --- */
@@ -411,7 +146,7 @@ static void build_finished(void *closure, void *runtime, const char *reason)
 		built = xcalloc(1, sizeof(*built));
 		built->impl = b->impl;
 		built->runtime = runtime;
-		bool is_reload = is_subscribed(b->app); /* beside the copy that serves */
+		bool is_reload = lifecycle_is_subscribed(b->app); /* beside the copy that serves */
 		delta->loads += !is_reload;
 		delta->reloads += is_reload;
 		delta->build_us_sum += (uint64_t)(clock_now_us() - b->began_us);
@@ -473,7 +208,7 @@ static void perform_build(struct engine *engine, const struct pool_action *a)
 	const char *mode = a->fallback ? row->good_mode : row->mode;
 	const char *text = a->fallback ? row->good_config : row->config;
 	const struct framework_impl *impl = row->framework_type != NULL ? framework_impl(row->framework_type) : NULL;
-	struct json_limits limits = {.bytes_max = CLAIM_MEMORY_MAX, .depth_max = CONFIG_DEPTH_MAX};
+	struct json_limits limits = {.bytes_max = CONFIG_BYTES_MAX, .depth_max = CONFIG_DEPTH_MAX};
 	struct jval *config = NULL;
 	struct err e = {0};
 
@@ -504,39 +239,22 @@ static void on_chat(void *closure, struct bus_msg *m)
 	inbox_put(engine->inbox, &(struct inbox_item){.kind = INBOX_CHAT, .msg = m});
 }
 
-/* Subscribing is asynchronous; the flush, which waits for the server, runs on the thread pool. */
-static bool work_flush(struct db *db, void *data, struct err *e)
-{
-	struct step *s = data;
-
-	(void)db;
-	return bus_flush(s->engine->bus, FLUSH_TIMEOUT_MS, e);
-}
-
-static void done_flush(struct engine *engine, void *data, bool ok, const struct err *e)
-{
-	struct step *s = data;
-
-	if (!ok)
-		log_step_failed(s, "chat subject not subscribed", e);
-	pool_subscribed(engine->pool, s->app, ok, clock_now_ms());
-	step_free(s);
-}
-
+/* Subscribing is asynchronous; the step's line waits for the server to have taken it. */
 static void perform_subscribe(struct engine *engine, const struct pool_action *a)
 {
 	struct app_slot *slot = slot_of(a->app);
-	struct step *s = step_new(engine, a);
 	char subject[CHAT_SUBJECT_SIZE];
 	struct err e = {0};
 
 	chat_subject(&a->instance_id, subject);
 	/* Tried again after a failed flush: the subscription stands. */
 	if (slot->sub == NULL &&
-	    !bus_subscribe(engine->bus, subject, "workers", CHAT_PENDING_MAX, on_chat, engine, &slot->sub, &e))
-		done_flush(engine, s, false, &e);
-	else
-		engine_job_without_db(engine, work_flush, done_flush, s);
+	    !bus_subscribe(engine->bus, subject, "workers", CHAT_PENDING_MAX, on_chat, engine, &slot->sub, &e)) {
+		log_warn("chat subject not subscribed", "instance=%s error=%s next=retry", a->instance_id.text, e.text);
+		pool_subscribed(engine->pool, a->app, false, clock_now_ms());
+		return;
+	}
+	step_lines_add(engine, a);
 }
 
 /* One bus_drain. */
@@ -603,12 +321,6 @@ static void perform_removed(void *data)
 void lifecycle_perform(struct engine *engine, const struct pool_action *a)
 {
 	switch (a->kind) {
-	case PA_READ:
-		engine_job(engine, work_read, done_read, step_new(engine, a));
-		break;
-	case PA_CLAIM:
-		engine_job(engine, work_claim, done_claim, step_new(engine, a));
-		break;
 	case PA_BUILD:
 		perform_build(engine, a);
 		break;
@@ -619,18 +331,18 @@ void lifecycle_perform(struct engine *engine, const struct pool_action *a)
 	case PA_GIVE_BACK:
 		if (!a->fallback)
 			forget_claim(a->app);
-		engine_job(engine, work_place, done_place, step_new(engine, a));
+		step_lines_add(engine, a);
 		break;
+	case PA_READ:
+	case PA_CLAIM:
 	case PA_READY:
 	case PA_DRAINING:
 	case PA_GONE:
-		engine_job(engine, work_place, done_place, step_new(engine, a));
+	case PA_CEILING:
+		step_lines_add(engine, a);
 		break;
 	case PA_UNSUBSCRIBE:
 		perform_unsubscribe(engine, a);
-		break;
-	case PA_CEILING:
-		engine_job(engine, work_ceiling, done_ceiling, step_new(engine, a));
 		break;
 	case PA_CUT:
 		chat_cut(engine, a->copy);

@@ -6,14 +6,22 @@
 #ifndef WORKER_LIFECYCLE_H
 #define WORKER_LIFECYCLE_H
 
+#include <stdbool.h>
+
+struct arena;
 struct chat_request;
+struct claim;
 struct engine;
 struct pool_action;
+struct pool_app;
 struct turn;
 struct turn_sink;
 
 /* Called by engine_pump for each action. */
 void lifecycle_perform(struct engine *engine, const struct pool_action *action);
+/* The App is claimed and will be built: takes the arena that holds its row. */
+void lifecycle_take_claim(struct pool_app *app, struct arena **mem, const struct claim *claim);
+bool lifecycle_is_subscribed(struct pool_app *app);
 /* At the end of each pump: hands the subscriptions that leave to the bus, many at once. */
 void lifecycle_leave_subjects(struct engine *engine);
 /* Ends every build under way, without a result. For Apps that are lost. */

@@ -9,5 +9,6 @@ worker_hearth_worker_CFLAGS = $(AM_CFLAGS) $(UV_CFLAGS)
 worker_hearth_worker_SOURCES = \
 	%D%/chat.c %D%/chat.h %D%/engine.c %D%/engine.h %D%/events.c %D%/events.h %D%/inbox.c %D%/inbox.h \
 	%D%/lease_keeper.c %D%/lease_keeper.h %D%/lifecycle.c %D%/lifecycle.h %D%/main.c \
-	%D%/reconcile.c %D%/reconcile.h %D%/recovery_pass.c %D%/recovery_pass.h %D%/stats_book.c %D%/stats_book.h
+	%D%/reconcile.c %D%/reconcile.h %D%/recovery_pass.c %D%/recovery_pass.h %D%/stats_book.c %D%/stats_book.h \
+	%D%/step_lines.c %D%/step_lines.h
 worker_hearth_worker_LDADD = worker/libpool.a worker/libframework.a core/libcore.a $(LIBHEARTH_LIBS) $(UV_LIBS)

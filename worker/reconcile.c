@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A round in two halves. First every App that the pool has, PLACE_BATCH at a time: its row is read and compared. Then
- * every placement of this incarnation: one that the pool knows nothing of is deleted.
+ * every placement of this incarnation: one that the pool knows nothing of is given to it, to be ended.
  */
 #include "worker/reconcile.h"
 
@@ -35,11 +35,6 @@ struct orphans {
 	unsigned count;
 };
 
-struct orphan {
-	struct worker_identity who;
-	struct id instance_id;
-};
-
 struct reconcile *reconcile_new(void)
 {
 	return xcalloc(1, sizeof(struct reconcile));
@@ -70,26 +65,6 @@ static void end_round(struct engine *engine, bool ok, const char *error)
 
 static void next_orphans(struct engine *engine, const struct id *after);
 
-static bool work_orphan(struct db *db, void *data, struct err *e)
-{
-	struct orphan *o = data;
-	unsigned ended;
-
-	return placement_gone(db, &o->who, &o->instance_id, &ended, e) != PLACE_FAIL;
-}
-
-static void done_orphan(struct engine *engine, void *data, bool ok, const struct err *e)
-{
-	struct orphan *o = data;
-
-	(void)engine;
-	if (ok)
-		log_warn("placement that was not held removed", "instance=%s", o->instance_id.text);
-	else
-		log_warn("placement not removed", "instance=%s error=%s", o->instance_id.text, e->text);
-	free(o);
-}
-
 static bool work_mine(struct db *db, void *data, struct err *e)
 {
 	struct orphans *o = data;
@@ -110,10 +85,8 @@ static void done_mine(struct engine *engine, void *data, bool ok, const struct e
 		if (pool_has(engine->pool, &o->placed[i].instance_id) ||
 		    !id_equal(&o->who.incarnation, &engine->who.incarnation))
 			continue;
-		struct orphan *orphan = xcalloc(1, sizeof(*orphan));
-		orphan->who = o->who;
-		orphan->instance_id = o->placed[i].instance_id;
-		engine_job(engine, work_orphan, done_orphan, orphan);
+		log_warn("placement that is not held goes", "instance=%s", o->placed[i].instance_id.text);
+		pool_orphan(engine->pool, &o->placed[i].instance_id, &o->placed[i].org_id, clock_now_ms());
 	}
 	next_orphans(engine, &o->placed[o->count - 1].instance_id);
 	free(o);

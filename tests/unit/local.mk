@@ -151,12 +151,12 @@ UNIT_TESTS += %D%/test_lease
 %C%_test_lease_LDADD = $(CORE_LIBS)
 
 UNIT_TESTS += %D%/test_placement
-%C%_test_placement_SOURCES = %D%/test_placement.c $(SQL_FIXTURE) $(UNIT_HARNESS)
+%C%_test_placement_SOURCES = %D%/test_placement.c %D%/placement_one.c %D%/placement_one.h $(SQL_FIXTURE) $(UNIT_HARNESS)
 %C%_test_placement_CFLAGS = $(UNIT_CFLAGS)
 %C%_test_placement_LDADD = $(CORE_LIBS)
 
 UNIT_TESTS += %D%/test_recovery
-%C%_test_recovery_SOURCES = %D%/test_recovery.c $(SQL_FIXTURE) $(UNIT_HARNESS)
+%C%_test_recovery_SOURCES = %D%/test_recovery.c %D%/placement_one.c %D%/placement_one.h $(SQL_FIXTURE) $(UNIT_HARNESS)
 %C%_test_recovery_CFLAGS = $(UNIT_CFLAGS)
 %C%_test_recovery_LDADD = $(CORE_LIBS)
 

@@ -357,6 +357,14 @@ void driver_compare(struct driver *d, unsigned app)
 	driver_compare_row(d, &row);
 }
 
+void driver_orphan(struct driver *d, unsigned app)
+{
+	const struct app_row *row = &d->fake.apps[app].row;
+
+	pool_orphan(d->pool, &row->instance_id, &row->org_id, d->now_ms);
+	run(d);
+}
+
 void driver_advance(struct driver *d, int64_t ms)
 {
 	int64_t until_ms = d->now_ms + ms;

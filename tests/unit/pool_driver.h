@@ -100,6 +100,8 @@ void driver_look_org(struct driver *d, unsigned org);
 /* What reconcile does for one App. */
 void driver_compare(struct driver *d, unsigned app);
 void driver_compare_row(struct driver *d, const struct app_row *row);
+/* Reconcile found its placement in our name. */
+void driver_orphan(struct driver *d, unsigned app);
 void driver_advance(struct driver *d, int64_t ms);
 /* DRIVER_NO_TURN: refused. */
 unsigned driver_turn(struct driver *d, unsigned app);

@@ -10,8 +10,10 @@
 #include <string.h>
 
 #include "core/operation.h"
+#include "core/sql.h"
 #include "lib/arena.h"
 #include "tests/unit/harness.h"
+#include "tests/unit/placement_one.h"
 #include "tests/unit/sql_fixture.h"
 
 #define RACES 30
@@ -61,7 +63,7 @@ static enum claim_result claim_how(const struct worker_identity *who, const stru
 				   struct claim *ret_claim)
 {
 	memset(ret_claim, 0, sizeof(*ret_claim));
-	return placement_claim(fx.db, fx.mem, who, app, how, ret_claim, &err);
+	return one_claim(fx.db, fx.mem, who, app, how, ret_claim, &err);
 }
 
 static enum claim_result claim(const struct worker_identity *who, const struct id *app)
@@ -73,9 +75,8 @@ static enum claim_result claim(const struct worker_identity *who, const struct i
 
 static enum place_result ready(const struct worker_identity *who, const struct id *app, uint64_t generation)
 {
-	unsigned ended;
 
-	return placement_ready(fx.db, who, app, generation, TIER_HOT, HASH_0, NULL, &ended, &err);
+	return one_ready(fx.db, who, app, generation, TIER_HOT, HASH_0, NULL, &err);
 }
 
 static void place(const struct id *app, const struct worker_identity *who, const char *state, unsigned generation)
@@ -430,7 +431,7 @@ static void far_from_the_demand_quota_no_lock_is_needed(void)
 		    "COMMIT; UPDATE organizations SET quota_demand = 64 WHERE org_id = '%s'; START TRANSACTION;"
 		    "SELECT 1 FROM organizations WHERE org_id = '%s' FOR UPDATE",
 		    org.text, org.text);
-	CU_ASSERT_EQUAL(placement_claim(fx.db, fx.mem, &w1, &near, CLAIM_HOW_ALONE, &c, &e), CLAIM_FAIL);
+	CU_ASSERT_EQUAL(one_claim(fx.db, fx.mem, &w1, &near, CLAIM_HOW_ALONE, &c, &e), CLAIM_FAIL);
 	CU_ASSERT_EQUAL(e.code, ERR_BUSY);
 	fixture_run(fx.db, "SET innodb_lock_wait_timeout = 10");
 	db_close(&other);
@@ -460,14 +461,12 @@ static void ready_ends_operations_and_troubles(void)
 {
 	struct id op;
 	struct id app = wanted(&op);
-	unsigned ended = 0;
 
 	change(&app, "attempts = 1, failures = 3, failure_reason = 'old', config = '{\"a\":1}'");
 	CU_ASSERT_EQUAL(claim(&w1, &app), CLAIM_ALONE);
 	change(&app, "attempts = 0");
 	CU_ASSERT_EQUAL(claim(&w1, &app), CLAIM_BUILD);
-	CU_ASSERT_EQUAL(placement_ready(fx.db, &w1, &app, 1, TIER_HOT, HASH_0, NULL, &ended, &err), PLACE_OK);
-	CU_ASSERT_EQUAL(ended, 1);
+	CU_ASSERT_EQUAL(one_ready(fx.db, &w1, &app, 1, TIER_HOT, HASH_0, NULL, &err), PLACE_OK);
 	CU_ASSERT_STRING_EQUAL(text("SELECT CONCAT(state, ' ', worker_id) FROM operations WHERE operation_id = ?", &op),
 			       "succeeded w1");
 	CU_ASSERT_EQUAL(fixture_number("SELECT attempts + failures + (next_attempt_at IS NOT NULL)"
@@ -486,14 +485,12 @@ static void a_number_and_a_tier_are_taken_over(void)
 {
 	struct id app = fixture_app(&org, "demand", "unloaded");
 	struct id op;
-	unsigned ended;
 
 	place(&app, &w1, "ready", 1);
 	fixture_run(fx.db, "UPDATE placements SET placed_at = '2026-01-01' WHERE instance_id = '%s'", app.text);
 	change(&app, "generation = 2, tier = 'hot', desired_state = 'loaded'");
 	op = fixture_operation(&app, "load", 2);
-	CU_ASSERT_EQUAL(placement_ready(fx.db, &w1, &app, 2, TIER_HOT, NULL, NULL, &ended, &err), PLACE_OK);
-	CU_ASSERT_EQUAL(ended, 1);
+	CU_ASSERT_EQUAL(one_ready(fx.db, &w1, &app, 2, TIER_HOT, NULL, NULL, &err), PLACE_OK);
 	CU_ASSERT_STRING_EQUAL(fixture_operation_state(&op), "succeeded");
 	CU_ASSERT_STRING_EQUAL(placed(&app), "w1 ready 2");
 	CU_ASSERT_STRING_EQUAL(
@@ -524,13 +521,12 @@ static void only_a_copy_that_may_serve_the_row_is_ready(void)
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		struct id app = fixture_app(&org, "hot", "loaded");
-		unsigned ended;
 
 		place(&app, &w1, "loading", 2);
 		change(&app, "generation = 2");
 		change(&app, rows[i].set);
-		CHECK_ROW(&rows[i], placement_ready(fx.db, &w1, &app, 2, TIER_HOT, rows[i].hash, NULL, &ended, &err) ==
-					    PLACE_CHANGED);
+		CHECK_ROW(&rows[i],
+			  one_ready(fx.db, &w1, &app, 2, TIER_HOT, rows[i].hash, NULL, &err) == PLACE_CHANGED);
 		CHECK_ROW(&rows[i], strcmp(placed(&app), rows[i].placed) == 0);
 	}
 }
@@ -550,15 +546,11 @@ static void the_previous_version_serves_and_fulfils_nothing(void)
 {
 	struct id app = wanted(NULL);
 	struct id later;
-	unsigned ended;
 
 	CU_ASSERT_EQUAL(claim(&w1, &app), CLAIM_BUILD);
-	CU_ASSERT_EQUAL(placement_failed(fx.db, &w1, &app, 1, "broken", true, 0, &ended, &err), PLACE_OK);
-	CU_ASSERT_EQUAL(ended, 1);
+	CU_ASSERT_EQUAL(one_failed(fx.db, &w1, &app, 1, "broken", true, 0, &err), PLACE_OK);
 	later = fixture_operation(&app, "load", 1);
-	CU_ASSERT_EQUAL(placement_ready(fx.db, &w1, &app, 1, TIER_HOT, NULL, "running_previous_version", &ended, &err),
-			PLACE_OK);
-	CU_ASSERT_EQUAL(ended, 0);
+	CU_ASSERT_EQUAL(one_ready(fx.db, &w1, &app, 1, TIER_HOT, NULL, "running_previous_version", &err), PLACE_OK);
 	CU_ASSERT_STRING_EQUAL(placed(&app), "w1 ready 1");
 	CU_ASSERT_STRING_EQUAL(fixture_operation_state(&later), "accepted");
 	CU_ASSERT_STRING_EQUAL(text("SELECT CONCAT(failures, failure_reason, next_attempt_at > NOW(3)) FROM"
@@ -572,17 +564,15 @@ static void a_dead_incarnation_writes_nothing(void)
 	struct worker_identity dead = w1;
 	struct id app = wanted(NULL);
 	struct id recovery_op;
-	unsigned ended;
-	bool is_dropped;
 
 	CU_ASSERT_EQUAL(claim(&w1, &app), CLAIM_BUILD);
 	w1 = worker("w1");
 	CU_ASSERT_EQUAL(ready(&dead, &app, 1), PLACE_LOST);
-	CU_ASSERT_EQUAL(placement_failed(fx.db, &dead, &app, 1, "x", false, 0, &ended, &err), PLACE_LOST);
-	CU_ASSERT_EQUAL(placement_give_back(fx.db, &dead, &app, &ended, &err), PLACE_LOST);
-	CU_ASSERT_EQUAL(placement_draining(fx.db, &dead, &app, true, &recovery_op, &ended, &err), PLACE_LOST);
-	CU_ASSERT_EQUAL(placement_gone(fx.db, &dead, &app, &ended, &err), PLACE_LOST);
-	CU_ASSERT_EQUAL(placement_drop_surplus(fx.db, &dead, &app, &is_dropped, &err), PLACE_LOST);
+	CU_ASSERT_EQUAL(one_failed(fx.db, &dead, &app, 1, "x", false, 0, &err), PLACE_LOST);
+	CU_ASSERT_EQUAL(one_step(fx.db, &dead, &app, PLACE_STEP_GIVE_BACK, &err), PLACE_LOST);
+	CU_ASSERT_EQUAL(one_draining(fx.db, &dead, &app, true, &recovery_op, &err), PLACE_LOST);
+	CU_ASSERT_EQUAL(one_step(fx.db, &dead, &app, PLACE_STEP_GONE, &err), PLACE_LOST);
+	CU_ASSERT_EQUAL(one_step(fx.db, &dead, &app, PLACE_STEP_SURPLUS, &err), PLACE_LOST);
 	CU_ASSERT_STRING_EQUAL(placed(&app), "w1 loading 1");
 	CU_ASSERT_EQUAL(attempts(&app), 1);
 	CU_ASSERT_FALSE(id_is_set(&recovery_op));
@@ -609,13 +599,12 @@ static void failures_wait_twice_as_long_each_time(void)
 {
 	static const int delays[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300};
 	struct id app = wanted(NULL);
-	unsigned ended;
 
 	for (size_t i = 0; i < ARRAY_LEN(delays); i++) {
 		(void)fixture_operation(&app, "load", 1);
 		change(&app, "next_attempt_at = NULL");
 		CU_ASSERT_EQUAL(claim(&w1, &app), CLAIM_BUILD);
-		CU_ASSERT_EQUAL(placement_failed(fx.db, &w1, &app, 1, "broken", false, 0, &ended, &err), PLACE_OK);
+		CU_ASSERT_EQUAL(one_failed(fx.db, &w1, &app, 1, "broken", false, 0, &err), PLACE_OK);
 		CU_ASSERT_EQUAL(retry_s(&app), delays[i]);
 		CU_ASSERT_EQUAL(attempts(&app), 0);
 	}
@@ -631,15 +620,13 @@ static void a_failed_build_fails_what_it_was_for(void)
 	struct id load;
 	struct id app = wanted(&load);
 	struct id reload, later;
-	unsigned ended = 0;
 
 	change(&app, "generation = 2");
 	reload = fixture_operation(&app, "reload", 2);
 	CU_ASSERT_EQUAL(claim(&w1, &app), CLAIM_BUILD);
 	change(&app, "generation = 3, attempts = 0");
 	later = fixture_operation(&app, "load", 3);
-	CU_ASSERT_EQUAL(placement_failed(fx.db, &w1, &app, 2, "broken", false, 0, &ended, &err), PLACE_CHANGED);
-	CU_ASSERT_EQUAL(ended, 2);
+	CU_ASSERT_EQUAL(one_failed(fx.db, &w1, &app, 2, "broken", false, 0, &err), PLACE_CHANGED);
 	CU_ASSERT_STRING_EQUAL(fixture_operation_state(&load), "failed");
 	CU_ASSERT_STRING_EQUAL(fixture_operation_state(&reload), "failed");
 	CU_ASSERT_STRING_EQUAL(fixture_operation_state(&later), "accepted");
@@ -652,12 +639,10 @@ static void a_failed_build_fails_what_it_was_for(void)
 static void want_of_room_is_no_failure_of_the_app(void)
 {
 	struct id app = wanted(NULL);
-	unsigned ended;
 
 	change(&app, "attempts = 1"); /* somebody died on it before */
 	place(&app, &w1, "ready", 1);
-	CU_ASSERT_EQUAL(placement_failed(fx.db, &w1, &app, 1, "hot_ceiling", true, 10, &ended, &err), PLACE_OK);
-	CU_ASSERT_EQUAL(ended, 1);
+	CU_ASSERT_EQUAL(one_failed(fx.db, &w1, &app, 1, "hot_ceiling", true, 10, &err), PLACE_OK);
 	CU_ASSERT_EQUAL(retry_s(&app), 10);
 	CU_ASSERT_EQUAL(attempts(&app), 1);
 	CU_ASSERT_EQUAL(fixture_number("SELECT failures FROM orchestrator_instances WHERE instance_id = ?", &app), 0);
@@ -668,20 +653,19 @@ static void any_reason_fits(void)
 {
 	char reason[600];
 	struct id app = wanted(NULL);
-	unsigned ended;
 
 	memset(reason, 'x', sizeof(reason));
 	memcpy(reason + 254, "\xC3\xA4\xC3\xA4", 4); /* the cut is within a character */
 	reason[sizeof(reason) - 1] = '\0';
-	CU_ASSERT_EQUAL(placement_failed(fx.db, &w1, &app, 1, reason, true, 0, &ended, &err), PLACE_OK);
+	CU_ASSERT_EQUAL(one_failed(fx.db, &w1, &app, 1, reason, true, 0, &err), PLACE_OK);
 	CU_ASSERT_EQUAL(fixture_number("SELECT LENGTH(failure_reason) FROM orchestrator_instances"
 				       " WHERE instance_id = ?",
 				       &app),
 			254);
-	CU_ASSERT_EQUAL(placement_failed(fx.db, &w1, &app, 1, "bad \xFF\n\xC3", true, 0, &ended, &err), PLACE_OK);
+	CU_ASSERT_EQUAL(one_failed(fx.db, &w1, &app, 1, "bad \xFF\n\xC3", true, 0, &err), PLACE_OK);
 	CU_ASSERT_STRING_EQUAL(text("SELECT failure_reason FROM orchestrator_instances WHERE instance_id = ?", &app),
 			       "bad ???");
-	CU_ASSERT_EQUAL(placement_failed(fx.db, &w1, &app, 1, "für später", true, 0, &ended, &err), PLACE_OK);
+	CU_ASSERT_EQUAL(one_failed(fx.db, &w1, &app, 1, "für später", true, 0, &err), PLACE_OK);
 	CU_ASSERT_STRING_EQUAL(text("SELECT failure_reason FROM orchestrator_instances WHERE instance_id = ?", &app),
 			       "für später");
 }
@@ -691,14 +675,12 @@ static void what_is_given_back_was_no_attempt(void)
 	struct id app = wanted(NULL);
 	struct id held = fixture_app(&org, "hot", "loaded");
 	struct claim c;
-	unsigned ended = 99;
 
 	place(&held, &w1, "ready", 1);
 	CU_ASSERT_EQUAL(claim(&w1, &app), CLAIM_BUILD);
 	CU_ASSERT_EQUAL(claim_how(&w1, &held, CLAIM_HOW_REBUILD, &c), CLAIM_BUILD);
-	CU_ASSERT_EQUAL(placement_give_back(fx.db, &w1, &app, &ended, &err), PLACE_OK);
-	CU_ASSERT_EQUAL(ended, 0);
-	CU_ASSERT_EQUAL(placement_give_back(fx.db, &w1, &held, &ended, &err), PLACE_OK);
+	CU_ASSERT_EQUAL(one_step(fx.db, &w1, &app, PLACE_STEP_GIVE_BACK, &err), PLACE_OK);
+	CU_ASSERT_EQUAL(one_step(fx.db, &w1, &held, PLACE_STEP_GIVE_BACK, &err), PLACE_OK);
 	CU_ASSERT_EQUAL(attempts(&app), 0);
 	CU_ASSERT_EQUAL(attempts(&held), 0);
 	CU_ASSERT_STRING_EQUAL(placed(&app), "");
@@ -729,15 +711,13 @@ static void giving_back_ends_the_unload_that_waited_for_it(void)
 {
 	struct id app = wanted(NULL);
 	struct id unload;
-	unsigned ended = 0;
 
 	CU_ASSERT_EQUAL(claim(&w1, &app), CLAIM_BUILD);
 	/* The unload clears the attempts; another worker's attempt at the new generation is not ours to take back. */
 	change(&app, "generation = 2, unload_generation = 2, desired_state = 'unloaded', attempts = 1");
 	unload = fixture_operation(&app, "unload", 2);
 	CU_ASSERT_EQUAL(ready(&w1, &app, 1), PLACE_CHANGED);
-	CU_ASSERT_EQUAL(placement_give_back(fx.db, &w1, &app, &ended, &err), PLACE_OK);
-	CU_ASSERT(ended >= 1);
+	CU_ASSERT_EQUAL(one_step(fx.db, &w1, &app, PLACE_STEP_GIVE_BACK, &err), PLACE_OK);
 	CU_ASSERT_STRING_EQUAL(fixture_operation_state(&unload), "succeeded");
 	CU_ASSERT_EQUAL(attempts(&app), 1);
 }
@@ -748,22 +728,19 @@ static void an_unload_ends_when_the_last_copy_is_gone(void)
 {
 	struct id app = fixture_app(&org, "hot", "unloaded");
 	struct id recovery_op, unload;
-	unsigned ended = 99;
 
 	place(&app, &w1, "ready", 1);
 	place(&app, &w2, "ready", 1);
 	change(&app, "generation = 2, unload_generation = 2");
 	unload = fixture_operation(&app, "unload", 2);
-	CU_ASSERT_EQUAL(placement_draining(fx.db, &w1, &app, false, &recovery_op, &ended, &err), PLACE_OK);
-	CU_ASSERT_EQUAL(ended, 0);
+	CU_ASSERT_EQUAL(one_draining(fx.db, &w1, &app, false, &recovery_op, &err), PLACE_OK);
+	CU_ASSERT_STRING_EQUAL(fixture_operation_state(&unload), "accepted");
 	CU_ASSERT_STRING_EQUAL(placed(&app), "w1 draining 1,w2 ready 1");
-	CU_ASSERT_EQUAL(placement_gone(fx.db, &w1, &app, &ended, &err), PLACE_OK);
-	CU_ASSERT_EQUAL(ended, 0);
-	CU_ASSERT_EQUAL(placement_gone(fx.db, &w2, &app, &ended, &err), PLACE_OK);
-	CU_ASSERT_EQUAL(ended, 1);
+	CU_ASSERT_EQUAL(one_step(fx.db, &w1, &app, PLACE_STEP_GONE, &err), PLACE_OK);
+	CU_ASSERT_STRING_EQUAL(fixture_operation_state(&unload), "accepted");
+	CU_ASSERT_EQUAL(one_step(fx.db, &w2, &app, PLACE_STEP_GONE, &err), PLACE_OK);
 	CU_ASSERT_STRING_EQUAL(fixture_operation_state(&unload), "succeeded");
-	CU_ASSERT_EQUAL(placement_gone(fx.db, &w2, &app, &ended, &err), PLACE_OK); /* once more does no harm */
-	CU_ASSERT_EQUAL(ended, 0);
+	CU_ASSERT_EQUAL(one_step(fx.db, &w2, &app, PLACE_STEP_GONE, &err), PLACE_OK); /* once more does no harm */
 }
 
 /* A copy that is handed over, in rows: whether the App is waited for, and whether a recovery operation is made for it.
@@ -792,7 +769,6 @@ static void hot_apps_are_handed_over_where_somebody_can_take_them(void)
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		struct id app = fixture_app(&org, "hot", "loaded");
 		struct id op = {""}, open = {""};
-		unsigned ended;
 
 		fixture_run(fx.db, "UPDATE workers SET state = '%s' WHERE worker_id <> 'w1'",
 			    rows[i].others_leave ? "leaving" : "active");
@@ -802,7 +778,7 @@ static void hot_apps_are_handed_over_where_somebody_can_take_them(void)
 			place(&app, &w2, "ready", 1);
 		if (rows[i].has_open_load)
 			open = fixture_operation(&app, "load", 9);
-		CHECK_ROW(&rows[i], placement_draining(fx.db, &w1, &app, true, &op, &ended, &err) == PLACE_OK);
+		CHECK_ROW(&rows[i], one_draining(fx.db, &w1, &app, true, &op, &err) == PLACE_OK);
 		CHECK_ROW(&rows[i], id_is_set(&op) == rows[i].is_awaited);
 		if (rows[i].is_awaited)
 			CHECK_ROW(&rows[i], id_equal(&op, &open) == !rows[i].is_made);
@@ -818,20 +794,16 @@ static void of_surplus_copies_the_youngest_goes(void)
 {
 	struct id app = fixture_app(&org, "hot", "loaded");
 	struct app_row row;
-	bool is_dropped = true;
 
 	place(&app, &w1, "ready", 1);
 	place(&app, &w2, "ready", 1);
 	fixture_run(fx.db, "UPDATE placements SET placed_at = placed_at - INTERVAL 1 HOUR WHERE worker_id = 'w2'");
 	CU_ASSERT_TRUE(placement_read_batch(fx.db, &app, 1, &row, &err));
 	CU_ASSERT_TRUE(row.is_surplus);
-	CU_ASSERT_EQUAL(placement_drop_surplus(fx.db, &w2, &app, &is_dropped, &err), PLACE_OK);
-	CU_ASSERT_FALSE(is_dropped);
-	CU_ASSERT_EQUAL(placement_drop_surplus(fx.db, &w1, &app, &is_dropped, &err), PLACE_OK);
-	CU_ASSERT_TRUE(is_dropped);
+	CU_ASSERT_EQUAL(one_step(fx.db, &w2, &app, PLACE_STEP_SURPLUS, &err), PLACE_CHANGED);
+	CU_ASSERT_EQUAL(one_step(fx.db, &w1, &app, PLACE_STEP_SURPLUS, &err), PLACE_OK);
 	CU_ASSERT_STRING_EQUAL(placed(&app), "w1 draining 1,w2 ready 1");
-	CU_ASSERT_EQUAL(placement_drop_surplus(fx.db, &w2, &app, &is_dropped, &err), PLACE_OK);
-	CU_ASSERT_FALSE(is_dropped);
+	CU_ASSERT_EQUAL(one_step(fx.db, &w2, &app, PLACE_STEP_SURPLUS, &err), PLACE_CHANGED);
 	CU_ASSERT_TRUE(placement_read_batch(fx.db, &app, 1, &row, &err));
 	CU_ASSERT_FALSE(row.is_surplus);
 }
@@ -925,7 +897,7 @@ static void *race_claim(void *closure)
 	struct claim c;
 
 	(void)pthread_barrier_wait(racer->barrier);
-	racer->result = placement_claim(racer->db, racer->mem, racer->who, &racer->app, 0, &c, &racer->err);
+	racer->result = one_claim(racer->db, racer->mem, racer->who, &racer->app, 0, &c, &racer->err);
 	return NULL;
 }
 
@@ -1013,19 +985,165 @@ static void a_claim_comes_before_an_unload_or_after_it(void)
 
 	racers_open(racers, &barrier);
 	for (int round = 0; round < RACES; round++) {
-		unsigned ended;
 
 		racers[0].app = racers[1].app = wanted(NULL);
 		racers_run(racers, race_unload);
 		if (racers[0].result == CLAIM_BUILD) {
 			CU_ASSERT_STRING_EQUAL(placed(&racers[0].app), "w2 loading 1");
 			CU_ASSERT_EQUAL(ready(&w2, &racers[0].app, 1), PLACE_CHANGED);
-			CU_ASSERT_EQUAL(placement_give_back(fx.db, &w2, &racers[0].app, &ended, &err), PLACE_OK);
+			CU_ASSERT_EQUAL(one_step(fx.db, &w2, &racers[0].app, PLACE_STEP_GIVE_BACK, &err), PLACE_OK);
 		}
 		CU_ASSERT(racers[0].result == CLAIM_BUILD || racers[0].result == CLAIM_NOT_WANTED);
 		CU_ASSERT_STRING_EQUAL(placed(&racers[0].app), "");
 	}
 	racers_close(racers, &barrier);
+}
+
+/* --- many at once --- */
+
+#define MANY (SQL_SET_MAX + 6) /* more than one set */
+
+struct many {
+	struct id apps[MANY], ops[MANY];
+	struct claim_step claims[MANY], *claim_steps[MANY];
+	struct place_step places[MANY], *place_steps[MANY];
+};
+
+static void many_wanted(struct many *m)
+{
+	memset(m, 0, sizeof(*m));
+	for (unsigned i = 0; i < MANY; i++) {
+		m->apps[i] = wanted(&m->ops[i]);
+		m->claims[i].instance_id = m->places[i].instance_id = m->apps[i];
+		m->claims[i].mem = fx.mem;
+		m->claim_steps[i] = &m->claims[i];
+		m->place_steps[i] = &m->places[i];
+	}
+}
+
+#define COUNT_OF_ORG(table, condition)                                                                                 \
+	fixture_number("SELECT COUNT(*) FROM " table " WHERE org_id = ? AND " condition, &org)
+
+static void many_are_claimed_and_made_ready_as_one_would_be(void)
+{
+	static struct many m;
+
+	many_wanted(&m);
+	change(&m.apps[3], "status = 'suspended'");
+	change(&m.apps[4], "next_attempt_at = NOW(3) + INTERVAL 1 HOUR");
+	change(&m.apps[5], "attempts = 1");
+	change(&m.apps[6], "config = CONCAT('{\"prefix\":\"', REPEAT('x', 20000), '\"}')");
+	change(&m.apps[7], "tier = 'demand'");
+	place(&m.apps[8], &w2, "ready", 1);
+	place(&m.apps[9], &w2, "loading", 1);
+	place(&m.apps[10], &w1, "ready", 1);
+	m.claims[10].how = CLAIM_HOW_REBUILD;
+	m.claims[11].instance_id = id_new(); /* not there at all */
+	placement_claim_set(fx.db, &w1, m.claim_steps, MANY);
+	for (unsigned i = 0; i < MANY; i++) {
+		enum claim_result expected = i == 3    ? CLAIM_NOT_WANTED
+					     : i == 4  ? CLAIM_BACKOFF
+					     : i == 5  ? CLAIM_ALONE
+					     : i == 8  ? CLAIM_ENOUGH
+					     : i == 9  ? CLAIM_LOADING
+					     : i == 11 ? CLAIM_NOT_WANTED
+						       : CLAIM_BUILD;
+		CU_ASSERT_EQUAL(m.claims[i].result, expected);
+		CU_ASSERT_EQUAL(m.claims[i].claim.row.is_found, i != 11);
+		CU_ASSERT_EQUAL(m.claims[i].claim.row.config != NULL, expected == CLAIM_BUILD);
+		CU_ASSERT_STRING_EQUAL(m.claims[i].claim.row.instance_id.text, m.claims[i].instance_id.text);
+		m.places[i].kind = PLACE_STEP_READY;
+		m.places[i].generation = 1;
+		m.places[i].tier = i == 7 ? TIER_DEMAND : TIER_HOT;
+		m.places[i].hash = HASH_0;
+	}
+	CU_ASSERT_EQUAL(strlen(m.claims[6].claim.row.config), 20000 + strlen("{\"prefix\":\"\"}"));
+	CU_ASSERT_EQUAL(COUNT_OF_ORG("placements", "worker_id = 'w1' AND state = 'loading'"), MANY - 7);
+	CU_ASSERT_EQUAL(COUNT_OF_ORG("operations", "state = 'running' AND worker_id = 'w1'"), MANY - 6);
+	CU_ASSERT_EQUAL(COUNT_OF_ORG("orchestrator_instances", "attempts = 1"), MANY - 5);
+	m.places[12].kind = PLACE_STEP_FAILED;
+	m.places[12].reason = "broken";
+	m.places[13].kind = PLACE_STEP_GIVE_BACK;
+	change(&m.apps[14], "generation = 2"); /* a load came meanwhile */
+	placement_record_set(fx.db, &w1, m.place_steps + 12, MANY - 12);
+	CU_ASSERT_EQUAL(m.places[12].result, PLACE_OK);
+	CU_ASSERT_EQUAL(m.places[13].result, PLACE_OK);
+	CU_ASSERT_EQUAL(m.places[14].result, PLACE_CHANGED);
+	for (unsigned i = 15; i < MANY; i++)
+		CU_ASSERT_EQUAL(m.places[i].result, PLACE_OK);
+	CU_ASSERT_STRING_EQUAL(placed(&m.apps[12]), "w1 failed 1");
+	CU_ASSERT_STRING_EQUAL(fixture_operation_state(&m.ops[12]), "failed");
+	CU_ASSERT_STRING_EQUAL(placed(&m.apps[13]), "");
+	CU_ASSERT_STRING_EQUAL(placed(&m.apps[14]), "w1 ready 1");
+	CU_ASSERT_STRING_EQUAL(fixture_operation_state(&m.ops[14]), "succeeded");
+	CU_ASSERT_EQUAL(COUNT_OF_ORG("placements", "worker_id = 'w1' AND state = 'ready' AND build_generation IS NULL"),
+			MANY - 14);
+	CU_ASSERT_EQUAL(COUNT_OF_ORG("operations", "state = 'succeeded'"), MANY - 14 + 1); /* … and the enough one's */
+	CU_ASSERT_EQUAL(COUNT_OF_ORG("orchestrator_instances", "good_config_hash = config_hash AND attempts = 0"),
+			MANY - 15);
+}
+
+/* A row that somebody holds delays its own App and no other: the others of the set are committed before it. */
+static void who_is_held_up_holds_up_nobody_else(void)
+{
+	static struct many m;
+	struct db *other = fixture_connect();
+
+	many_wanted(&m);
+	fixture_run(other, "SET innodb_lock_wait_timeout = 50");
+	fixture_run(fx.db, "SET innodb_lock_wait_timeout = 1");
+	fixture_run(other,
+		    "START TRANSACTION; SELECT 1 FROM orchestrator_instances WHERE instance_id = '%s' FOR UPDATE",
+		    m.apps[2].text);
+	placement_claim_set(fx.db, &w1, m.claim_steps, 10);
+	for (unsigned i = 0; i < 10; i++)
+		CU_ASSERT_EQUAL(m.claims[i].result, i == 2 ? CLAIM_FAIL : CLAIM_BUILD);
+	CU_ASSERT_EQUAL(COUNT_OF_ORG("placements", "worker_id = 'w1' AND state = 'loading'"), 9);
+	fixture_run(other, "ROLLBACK");
+	placement_claim_set(fx.db, &w1, m.claim_steps, 10); /* what is ours already goes on with the same attempt */
+	for (unsigned i = 0; i < 10; i++)
+		CU_ASSERT_EQUAL(m.claims[i].result, CLAIM_BUILD);
+	CU_ASSERT_EQUAL(COUNT_OF_ORG("orchestrator_instances", "attempts = 1"), 10);
+	db_close(&other);
+}
+
+static void a_set_of_a_dead_incarnation_writes_nothing(void)
+{
+	static struct many m;
+	struct worker_identity dead = w1;
+
+	many_wanted(&m);
+	dead.incarnation = id_new();
+	placement_claim_set(fx.db, &dead, m.claim_steps, MANY);
+	placement_record_set(fx.db, &dead, m.place_steps, MANY);
+	for (unsigned i = 0; i < MANY; i++) {
+		CU_ASSERT_EQUAL(m.claims[i].result, CLAIM_LOST);
+		CU_ASSERT_EQUAL(m.places[i].result, PLACE_LOST);
+	}
+	CU_ASSERT_EQUAL(COUNT_OF_ORG("placements", "TRUE"), 0);
+}
+
+/* The last places of a quota are given one by one, also within a set. */
+static void a_set_keeps_within_the_quotas(void)
+{
+	static struct many m;
+	unsigned built = 0, refused = 0;
+
+	many_wanted(&m);
+	change_org("quota_demand = 7");
+	for (unsigned i = 0; i < 20; i++)
+		change(&m.apps[i], "tier = 'demand'");
+	placement_claim_set(fx.db, &w1, m.claim_steps, 20);
+	for (unsigned i = 0; i < 20; i++) {
+		built += m.claims[i].result == CLAIM_BUILD;
+		refused += m.claims[i].result == CLAIM_QUOTA;
+	}
+	CU_ASSERT_EQUAL(built, 7);
+	CU_ASSERT_EQUAL(refused, 13);
+	change_org("quota_hot = 3");
+	placement_claim_set(fx.db, &w1, m.claim_steps + 20, 20);
+	for (unsigned i = 20; i < 40; i++)
+		CU_ASSERT_EQUAL(m.claims[i].result, CLAIM_QUOTA_HOT);
 }
 
 /* --- cost --- */
@@ -1044,8 +1162,6 @@ static void no_write_looks_at_the_rows_of_other_apps(void)
 	struct id app, recovery_op;
 	struct app_row row;
 	struct claim c;
-	bool is_dropped;
-	unsigned ended;
 
 	change_org("quota_hot = 100000, quota_demand = 100000");
 	fixture_run(
@@ -1072,15 +1188,29 @@ static void no_write_looks_at_the_rows_of_other_apps(void)
 	CU_ASSERT_TRUE(placement_read(fx.db, &app, &row, &err));
 	CU_ASSERT_TRUE(placement_read_batch(fx.db, &app, 1, &row, &err));
 	CU_ASSERT_EQUAL(ready(&w2, &app, 1), PLACE_OK);
-	CU_ASSERT_EQUAL(placement_failed(fx.db, &w2, &app, 1, "x", true, 0, &ended, &err), PLACE_OK);
-	CU_ASSERT_EQUAL(placement_drop_surplus(fx.db, &w2, &app, &is_dropped, &err), PLACE_OK);
-	CU_ASSERT_EQUAL(placement_draining(fx.db, &w2, &app, true, &recovery_op, &ended, &err), PLACE_OK);
-	CU_ASSERT_EQUAL(placement_give_back(fx.db, &w2, &app, &ended, &err), PLACE_OK);
-	CU_ASSERT_EQUAL(placement_gone(fx.db, &w2, &app, &ended, &err), PLACE_OK);
+	CU_ASSERT_EQUAL(one_failed(fx.db, &w2, &app, 1, "x", true, 0, &err), PLACE_OK);
+	CU_ASSERT_EQUAL(one_step(fx.db, &w2, &app, PLACE_STEP_SURPLUS, &err), PLACE_CHANGED);
+	CU_ASSERT_EQUAL(one_draining(fx.db, &w2, &app, true, &recovery_op, &err), PLACE_OK);
+	CU_ASSERT_EQUAL(one_step(fx.db, &w2, &app, PLACE_STEP_GIVE_BACK, &err), PLACE_OK);
+	CU_ASSERT_EQUAL(one_step(fx.db, &w2, &app, PLACE_STEP_GONE, &err), PLACE_OK);
 	int64_t cost = rows_read() - before - own;
 	CU_ASSERT(cost < 400);
 	if (cost >= 400)
 		(void)fprintf(stderr, "%lld rows read\n", (long long)cost);
+	static struct many m;
+	many_wanted(&m);
+	before = rows_read();
+	placement_claim_set(fx.db, &w2, m.claim_steps, SQL_SET_MAX);
+	for (unsigned i = 0; i < SQL_SET_MAX; i++) {
+		m.places[i].kind = PLACE_STEP_READY;
+		m.places[i].generation = 1;
+		m.places[i].hash = HASH_0;
+	}
+	placement_record_set(fx.db, &w2, m.place_steps, SQL_SET_MAX);
+	cost = (rows_read() - before - own) / SQL_SET_MAX;
+	CU_ASSERT(cost < 50);
+	if (cost >= 50)
+		(void)fprintf(stderr, "%lld rows read for each App of a set\n", (long long)cost);
 }
 
 static CU_TestInfo claim_cases[] = {
@@ -1131,6 +1261,14 @@ static CU_TestInfo read_cases[] = {
 	CU_TEST_INFO_NULL,
 };
 
+static CU_TestInfo many_cases[] = {
+	CASE(many_are_claimed_and_made_ready_as_one_would_be),
+	CASE(who_is_held_up_holds_up_nobody_else),
+	CASE(a_set_of_a_dead_incarnation_writes_nothing),
+	CASE(a_set_keeps_within_the_quotas),
+	CU_TEST_INFO_NULL,
+};
+
 static CU_TestInfo race_cases[] = {
 	CASE(of_two_claims_at_once_one_builds),
 	CASE(the_last_place_of_a_quota_is_given_once),
@@ -1143,6 +1281,7 @@ CU_SuiteInfo suites[] = {
 	{"claims", fixture_start, fixture_stop, set_up, NULL, claim_cases},
 	{"writes", fixture_start, fixture_stop, set_up, NULL, write_cases},
 	{"reads", fixture_start, fixture_stop, set_up, NULL, read_cases},
+	{"many at once", fixture_start, fixture_stop, set_up, NULL, many_cases},
 	{"races and cost", fixture_start, fixture_stop, set_up, NULL, race_cases},
 	CU_SUITE_INFO_NULL,
 };

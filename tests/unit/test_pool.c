@@ -642,6 +642,26 @@ static void a_lost_incarnation_lets_go_without_a_write(void)
 	driver_close(&d);
 }
 
+/* Reconcile reads the placements a moment before it asks: the load that comes then must not lose its own. */
+static void an_orphan_that_is_wanted_meanwhile_is_ended_first_and_built_after(void)
+{
+	driver_open(&d);
+	unsigned app = driver_add(&d, 0, TIER_HOT);
+	row(app)->has_place = true;
+	row(app)->place = PLACE_READY;
+	driver_hold(&d, app, PA_GONE);
+	driver_orphan(&d, app);
+	EXPECT(driver_is_at(&d, app, PA_GONE));
+	driver_load(&d, app);
+	driver_orphan(&d, app);
+	driver_release(&d, app, PA_GONE);
+	EXPECT(driver_serves(&d, app) == row(app)->row.generation);
+	EXPECT(row(app)->has_place);
+	driver_orphan(&d, app); /* late */
+	EXPECT(row(app)->has_place);
+	driver_close(&d);
+}
+
 static CU_TestInfo cases[] = {
 	CASE(a_target_revived_while_it_is_being_evicted_serves_on),
 	CASE(a_load_that_comes_while_it_is_evicted_brings_it_back),
@@ -677,6 +697,7 @@ static CU_TestInfo cases[] = {
 	CASE(a_worker_with_others_serves_hot_apps_until_they_are_handed_over),
 	CASE(what_nobody_is_left_to_take_over_is_let_go),
 	CASE(a_lost_incarnation_lets_go_without_a_write),
+	CASE(an_orphan_that_is_wanted_meanwhile_is_ended_first_and_built_after),
 	CU_TEST_INFO_NULL,
 };
 

@@ -11,6 +11,7 @@
 #include "lib/arena.h"
 #include "lib/macros.h"
 #include "tests/unit/harness.h"
+#include "tests/unit/placement_one.h"
 #include "tests/unit/sql_fixture.h"
 
 #define SEEN_MAX 1200
@@ -153,13 +154,12 @@ static void copies_of_an_expired_lease_go_and_hot_apps_come_back(void)
 static void who_was_declared_dead_cannot_come_back(void)
 {
 	struct id app = hot();
-	unsigned ended;
 
 	place(&app, &w1, "ready");
 	expire(&w1);
 	(void)reap();
 	CU_ASSERT_EQUAL(lease_renew(fx.db, &w1, 15, &err), LEASE_LOST);
-	CU_ASSERT_EQUAL(placement_ready(fx.db, &w1, &app, 1, TIER_HOT, HASH_0, NULL, &ended, &err), PLACE_LOST);
+	CU_ASSERT_EQUAL(one_ready(fx.db, &w1, &app, 1, TIER_HOT, HASH_0, NULL, &err), PLACE_LOST);
 	CU_ASSERT_EQUAL(placements(&app), 0);
 }
 
@@ -375,11 +375,10 @@ static void *race_ready(void *closure)
 {
 	struct racer *racer = closure;
 	struct err e = {0};
-	unsigned ended;
 	enum place_result result;
 
 	(void)pthread_barrier_wait(racer->barrier);
-	result = placement_ready(racer->db, &w1, &racer->app, 1, TIER_HOT, HASH_0, NULL, &ended, &e);
+	result = one_ready(racer->db, &w1, &racer->app, 1, TIER_HOT, HASH_0, NULL, &e);
 	racer->ok = result == PLACE_OK || result == PLACE_LOST;
 	return NULL;
 }
@@ -589,7 +588,7 @@ static void a_rebuild_beside_a_ready_copy_is_not_disturbed(void)
 	place(&app, &w1, "ready");
 	change(&app, "generation = 2, rebuild_generation = 2");
 	(void)fixture_operation(&app, "reload", 2);
-	CU_ASSERT_EQUAL(placement_claim(fx.db, fx.mem, &w1, &app, CLAIM_HOW_REBUILD, &claim, &err), CLAIM_BUILD);
+	CU_ASSERT_EQUAL(one_claim(fx.db, fx.mem, &w1, &app, CLAIM_HOW_REBUILD, &claim, &err), CLAIM_BUILD);
 	CU_ASSERT_EQUAL(republish(), 0);
 	CU_ASSERT_EQUAL(seen, 0);
 	expire(&w1);

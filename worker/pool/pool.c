@@ -360,6 +360,17 @@ void pool_look_org(struct pool *pool, const struct id *org_id, int64_t now_ms)
 	}
 }
 
+void pool_orphan(struct pool *pool, const struct id *instance_id, const struct id *org_id, int64_t now_ms)
+{
+	struct id_bin id = id_to_bin(instance_id), org = id_to_bin(org_id);
+
+	if (pool->is_stopping || pool_find(pool, &id) != NULL)
+		return;
+	struct pool_app *app = pool_app_new(pool, &id, &org);
+	app->has_placement = true;
+	step_advance(pool, app, now_ms);
+}
+
 void pool_compare(struct pool *pool, const struct app_row *row, int64_t now_ms)
 {
 	struct pool_app *app = find_text(pool, &row->instance_id);

@@ -102,6 +102,10 @@ void pool_load_event(struct pool *pool, const struct id *instance_id, const stru
 void pool_look(struct pool *pool, const struct id *instance_id, int64_t now_ms);
 /* The same for every held App of an org; org_id "": all. */
 void pool_look_org(struct pool *pool, const struct id *org_id, int64_t now_ms);
+/* A placement of this incarnation that the pool knew nothing of: PA_GONE ends it. What comes for the App meanwhile
+ * waits.
+ */
+void pool_orphan(struct pool *pool, const struct id *instance_id, const struct id *org_id, int64_t now_ms);
 /* A row that reconcile read without being asked: looked at again only if it differs from what is held. */
 void pool_compare(struct pool *pool, const struct app_row *row, int64_t now_ms);
 /* Time has passed. Call at pool_next_wake(). */
