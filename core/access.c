@@ -41,6 +41,8 @@ static const char SQL_ACCESS_CONFIG[] = ACCESS_COLUMNS("i.config") FROM_PLAIN;
 static const char SQL_ACCESS_OWN_ORG[] = ACCESS_COLUMNS("NULL") FROM_OWN_ORG;
 static const char SQL_ACCESS_LOCKED[] = ACCESS_COLUMNS("NULL") FROM_LOCKED;
 static const char SQL_ACCESS_LOCKED_CONFIG[] = ACCESS_COLUMNS("i.config") FROM_LOCKED;
+SQL_SET(SQL_LOCK_SET, "SELECT " INSTANCE_COLUMNS("NULL") " FROM orchestrator_instances i WHERE i.instance_id IN ",
+	" FOR UPDATE SKIP LOCKED");
 static const char SQL_ORG_LOCK[] = "SELECT 1 FROM organizations WHERE org_id = ? FOR UPDATE";
 
 enum { TOKEN_ID, TOKEN_ORG, TOKEN_ROLE, TOKEN_NAME, TOKEN_IS_VALID, TOKEN_TOUCH_DUE, ORG_FIRST };
@@ -103,13 +105,13 @@ static enum db_result find(struct db *db, const struct access_request *q, struct
 	return sql_first(db, e);
 }
 
-static void read_row(struct db *db, struct arena *mem, struct access *access, struct found *found)
+/* Token and org. */
+static void read_caller(struct db *db, struct arena *mem, struct access *access, struct found *found)
 {
 	struct caller *caller = &access->caller;
 
 	found->is_valid = db_col_i64(db, TOKEN_IS_VALID) && role_parse(db_col_str(db, TOKEN_ROLE), &caller->role);
 	found->has_org = !db_col_is_null(db, ORG_FIRST);
-	found->has_instance = !db_col_is_null(db, INSTANCE_FIRST);
 	if (!found->is_valid)
 		return;
 	caller->token_id = db_col_id(db, TOKEN_ID);
@@ -118,7 +120,13 @@ static void read_row(struct db *db, struct arena *mem, struct access *access, st
 	caller->touch_due = db_col_i64(db, TOKEN_TOUCH_DUE) != 0;
 	if (found->has_org)
 		org_from_row(db, mem, ORG_FIRST, &access->org);
-	if (found->has_instance)
+}
+
+static void read_row(struct db *db, struct arena *mem, struct access *access, struct found *found)
+{
+	read_caller(db, mem, access, found);
+	found->has_instance = !db_col_is_null(db, INSTANCE_FIRST);
+	if (found->is_valid && found->has_instance)
 		instance_from_row(db, mem, INSTANCE_FIRST, &access->instance);
 }
 
@@ -175,5 +183,80 @@ bool access_check(struct db *db, struct arena *mem, const struct access_request 
 		return false;
 	*ret_access = access;
 	*ret_problem = judge(request, &access, &found);
+	return true;
+}
+
+/* --- several at once --- */
+
+static bool lock_set(struct db *db, struct access_step *steps, struct found *founds, unsigned count, struct err *e)
+{
+	struct id_set set = {.count = 0};
+	enum db_result result;
+
+	for (unsigned i = 0; i < count; i++)
+		id_set_add(&set, &steps[i].request->instance_id);
+	sql_use_set(db, SQL_LOCK_SET, &set);
+	sql_bind_set(db, &set);
+	while ((result = db_step(db, e)) == DB_ROW) {
+		struct id id = db_col_id(db, 0);
+
+		for (unsigned i = 0; i < count; i++) {
+			if (!id_equal(&steps[i].request->instance_id, &id))
+				continue;
+			instance_from_row(db, steps[i].mem, 0, &steps[i].access.instance);
+			founds[i].has_instance = true;
+			steps[i].is_left_over = false;
+		}
+	}
+	return result == DB_DONE;
+}
+
+static bool is_same_caller(const struct access_request *a, const struct access_request *b)
+{
+	return memcmp(a->token_hash, b->token_hash, SECRET_HASH_BYTES) == 0 && id_equal(&a->org_id, &b->org_id);
+}
+
+/* After the locks, so that an org that was suspended meanwhile is seen as suspended. Callers that are the same are read
+ * once. */
+static bool read_callers(struct db *db, struct access_step *steps, struct found *founds, unsigned count, struct err *e)
+{
+	bool is_read[SQL_SET_MAX] = {false};
+
+	for (unsigned i = 0; i < count; i++) {
+		struct access_request plain = *steps[i].request;
+		if (is_read[i] || steps[i].is_left_over)
+			continue;
+		plain.has_instance = false;
+		use_plain(db, &plain);
+		enum db_result result = sql_first(db, e);
+		if (result == DB_FAIL)
+			return false;
+		for (unsigned j = i; j < count; j++) {
+			if (!is_same_caller(&plain, steps[j].request))
+				continue;
+			is_read[j] = true;
+			if (result == DB_ROW)
+				read_caller(db, steps[j].mem, &steps[j].access, &founds[j]);
+		}
+	}
+	return true;
+}
+
+bool access_check_set(struct db *db, struct access_step *steps, unsigned count, struct err *e)
+{
+	struct found founds[SQL_SET_MAX] = {{0}};
+
+	for (unsigned i = 0; i < count; i++) {
+		memset(&steps[i].access, 0, sizeof(steps[i].access));
+		steps[i].is_left_over = true;
+	}
+	if (!lock_set(db, steps, founds, count, e) || !read_callers(db, steps, founds, count, e))
+		return false;
+	for (unsigned i = 0; i < count; i++) {
+		if (!sql_mem_ok(steps[i].mem, e))
+			return false;
+		if (!steps[i].is_left_over)
+			steps[i].problem = judge(steps[i].request, &steps[i].access, &founds[i]);
+	}
 	return true;
 }

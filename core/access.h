@@ -53,4 +53,17 @@ struct access {
 bool access_check(struct db *db, struct arena *mem, const struct access_request *request, struct access *ret_access,
 		  enum problem *ret_problem, struct err *e) MUST_CHECK;
 
+/* One of several. */
+struct access_step {
+	const struct access_request
+		*request;  /* has_org, has_instance and lock_instance, without lock_org and with_config */
+	struct arena *mem; /* of the answer's strings */
+	/* the answer */
+	bool is_left_over; /* its row is held by another transaction, or there is none: access_check tells */
+	struct access access;
+	enum problem problem;
+};
+/* access_check for at most SQL_SET_MAX (core/sql.h) different Apps, inside a transaction: all rows are locked first. */
+bool access_check_set(struct db *db, struct access_step *steps, unsigned count, struct err *e) MUST_CHECK;
+
 #endif

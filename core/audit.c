@@ -37,11 +37,10 @@ enum {
 	AUDIT_AT
 };
 
-bool audit_write(struct db *db, const struct audit_entry *entry, struct err *e)
+static void bind_entry(struct db *db, const struct audit_entry *entry)
 {
 	struct id audit_id = id_new();
 
-	db_use(db, SQL_AUDIT_INSERT);
 	db_bind_id(db, &audit_id);
 	db_bind_id(db, &entry->org_id);
 	db_bind_id(db, &entry->token_id);
@@ -52,7 +51,22 @@ bool audit_write(struct db *db, const struct audit_entry *entry, struct err *e)
 	sql_bind_text(db, entry->origin.source_ip, 45);
 	sql_bind_text(db, entry->origin.request_id, 64);
 	sql_bind_text(db, entry->detail, 255);
+}
+
+bool audit_write_set(struct db *db, const struct audit_entry *entries, unsigned count, struct err *e)
+{
+	db_use(db, SQL_AUDIT_INSERT);
+	for (unsigned i = 0; i < count; i++) {
+		if (i > 0)
+			db_next_row(db);
+		bind_entry(db, &entries[i]);
+	}
 	return db_exec(db, e) || err_ctx(e, "audit");
+}
+
+bool audit_write(struct db *db, const struct audit_entry *entry, struct err *e)
+{
+	return audit_write_set(db, entry, 1, e);
 }
 
 static void entry_from_row(struct db *db, struct arena *mem, void *ret_row)

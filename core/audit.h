@@ -33,6 +33,8 @@ struct audit_entry {
 
 /* In the caller's transaction, else by itself. */
 bool audit_write(struct db *db, const struct audit_entry *entry, struct err *e) MUST_CHECK;
+/* Several in one round trip; at least one. */
+bool audit_write_set(struct db *db, const struct audit_entry *entries, unsigned count, struct err *e) MUST_CHECK;
 /* Newest first. org_id "" or NULL: all orgs. */
 bool audit_list(struct db *db, struct arena *mem, const struct id *org_id, const struct id *after, unsigned limit,
 		struct audit_entry **ret_entries, unsigned *ret_count, struct err *e) MUST_CHECK;

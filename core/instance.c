@@ -414,16 +414,30 @@ static bool raises_hot(const struct instance *current, const struct plan *plan)
 	       current->tier != TIER_HOT;
 }
 
-bool instance_write_wanted(struct db *db, const struct instance *instance, struct err *e)
+static void bind_wanted(struct db *db, const struct instance *instance)
 {
-	db_use(db, SQL_INSTANCE_WRITE_WANTED);
 	db_bind_str(db, desired_name(instance->desired_state));
 	db_bind_str(db, tier_name(instance->tier));
 	db_bind_u64(db, instance->generation);
 	db_bind_u64(db, instance->rebuild_generation);
 	db_bind_u64(db, instance->unload_generation);
 	db_bind_id(db, &instance->instance_id);
+}
+
+bool instance_write_wanted_set(struct db *db, const struct instance *instances, unsigned count, struct err *e)
+{
+	db_use(db, SQL_INSTANCE_WRITE_WANTED);
+	for (unsigned i = 0; i < count; i++) {
+		if (i > 0)
+			db_next_row(db);
+		bind_wanted(db, &instances[i]);
+	}
 	return db_exec(db, e);
+}
+
+bool instance_write_wanted(struct db *db, const struct instance *instance, struct err *e)
+{
+	return instance_write_wanted_set(db, instance, 1, e);
 }
 
 static bool write_settings(struct db *db, const struct instance_change *change, const struct instance *next,

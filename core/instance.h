@@ -109,5 +109,8 @@ bool instance_hot_quota_is_met(struct db *db, const struct instance *instance, b
 			       struct err *e) MUST_CHECK;
 /* Writes desired_state, tier and the three generations as they stand in `instance`, and forgets failures. */
 bool instance_write_wanted(struct db *db, const struct instance *instance, struct err *e) MUST_CHECK;
+/* Several in one round trip; at least one. */
+bool instance_write_wanted_set(struct db *db, const struct instance *instances, unsigned count,
+			       struct err *e) MUST_CHECK;
 
 #endif

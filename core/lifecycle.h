@@ -27,8 +27,26 @@ struct lifecycle_accepted {
 	struct access access;
 };
 
+/* One of several. */
+struct lifecycle_step {
+	const struct lifecycle_request *request;
+	struct arena *mem; /* of the answer's strings */
+	/* the answer */
+	bool ok;
+	struct lifecycle_accepted accepted;
+	enum problem problem;
+	struct err e; /* not ok */
+	/* lifecycle.c's own */
+	bool has_org_lock, is_left_over;
+};
+
 /*
- * A refusal (*ret_problem) is audited too, in a transaction of its own. False: ERR_DOWN nothing was written,
+ * Any count; each is answered as lifecycle_accept would, but most of them share transactions: the more at once, the
+ * less each costs.
+ */
+void lifecycle_accept_set(struct db *db, struct lifecycle_step **steps, unsigned count);
+/*
+ * One. A refusal (*ret_problem) is audited too, in a transaction of its own. False: ERR_DOWN nothing was written,
  * ERR_UNCERTAIN the commit's outcome is unknown: operation_get on a new connection tells.
  */
 bool lifecycle_accept(struct db *db, struct arena *mem, const struct lifecycle_request *request,

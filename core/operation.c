@@ -122,7 +122,6 @@ void operation_from_row(struct db *db, struct arena *mem, unsigned first, struct
 
 static void bind_insert(struct db *db, const struct operation *op)
 {
-	db_use(db, SQL_OPERATION_INSERT);
 	db_bind_id(db, &op->operation_id);
 	db_bind_id(db, &op->instance_id);
 	db_bind_id(db, &op->org_id);
@@ -138,19 +137,45 @@ static void bind_insert(struct db *db, const struct operation *op)
 	db_bind_i64(db, op_is_open(op->state));
 }
 
+bool operation_insert_set(struct db *db, const struct operation *const *ops, unsigned count, struct err *e)
+{
+	db_use(db, SQL_OPERATION_INSERT);
+	for (unsigned i = 0; i < count; i++) {
+		if (i > 0)
+			db_next_row(db);
+		bind_insert(db, ops[i]);
+	}
+	return db_exec(db, e);
+}
+
 bool operation_insert(struct db *db, const struct operation *op, struct err *e)
 {
-	bind_insert(db, op);
-	return db_exec(db, e);
+	return operation_insert_set(db, &op, 1, e);
+}
+
+static void bind_supersede(struct db *db, const struct id *instance_id, enum action wanted, const struct id *except)
+{
+	db_bind_id(db, instance_id);
+	db_bind_i64(db, wanted == ACTION_UNLOAD);
+	sql_bind_after(db, except, SQL_ID_FIRST);
 }
 
 bool operation_supersede(struct db *db, const struct id *instance_id, enum action wanted, const struct id *except,
 			 struct err *e)
 {
 	db_use(db, SQL_OPERATION_SUPERSEDE);
-	db_bind_id(db, instance_id);
-	db_bind_i64(db, wanted == ACTION_UNLOAD);
-	sql_bind_after(db, except, SQL_ID_FIRST);
+	bind_supersede(db, instance_id, wanted, except);
+	return db_exec(db, e);
+}
+
+bool operation_supersede_set(struct db *db, const struct operation *const *ops, unsigned count, struct err *e)
+{
+	db_use(db, SQL_OPERATION_SUPERSEDE);
+	for (unsigned i = 0; i < count; i++) {
+		if (i > 0)
+			db_next_row(db);
+		bind_supersede(db, &ops[i]->instance_id, ops[i]->action, NULL);
+	}
 	return db_exec(db, e);
 }
 

@@ -40,6 +40,8 @@ struct operation {
 /* Inserts it in its state (OP_ACCEPTED; OP_SUCCEEDED where there was nothing to do), next_publish_at 5 s from now.
  * Inside the caller's transaction. */
 bool operation_insert(struct db *db, const struct operation *op, struct err *e) MUST_CHECK;
+/* Several in one round trip; at least one. */
+bool operation_insert_set(struct db *db, const struct operation *const *ops, unsigned count, struct err *e) MUST_CHECK;
 /*
  * Older open operations of the App that wanted something else become superseded: a load or reload ends open unloads and
  * an unload ends open loads and reloads. Those that wanted the same stay open and end together with the new one. except
@@ -47,6 +49,9 @@ bool operation_insert(struct db *db, const struct operation *op, struct err *e) 
  */
 bool operation_supersede(struct db *db, const struct id *instance_id, enum action wanted, const struct id *except,
 			 struct err *e) MUST_CHECK;
+/* Before each of these operations is inserted; at least one. */
+bool operation_supersede_set(struct db *db, const struct operation *const *ops, unsigned count,
+			     struct err *e) MUST_CHECK;
 /* PROBLEM_OPERATION_NOT_FOUND; also for one of another org (org_id NULL: any). */
 bool operation_get(struct db *db, struct arena *mem, const struct id *org_id, const struct id *operation_id,
 		   struct operation *ret_op, enum problem *ret_problem, struct err *e) MUST_CHECK;

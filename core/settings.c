@@ -139,7 +139,7 @@ static const struct conf_option options[] = {
 	       "hot Apps held at most, a count"),
 	NUMBER("worker.demand_ceiling", worker.demand_ceiling, "10000", 0, 10000000, CONF_RELOAD,
 	       "demand Apps held at most, a count"),
-	NUMBER("worker.builds_max", worker.builds_max, "8", 1, 1024, CONF_RELOAD, "Apps built at once, a count"),
+	NUMBER("worker.builds_max", worker.builds_max, "64", 1, 1024, CONF_RELOAD, "Apps built at once, a count"),
 	NUMBER("worker.database_connections", worker.database_connections, "8", 2, 256, 0,
 	       "MariaDB connections at most, a count, beside the lease's own"),
 	NUMBER("worker.ttl_s", worker.ttl_s, "300", 1, 31536000, CONF_RELOAD,

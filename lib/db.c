@@ -281,6 +281,7 @@ void db_close(struct db **db)
 	options_clear(&d->options);
 	free(d->params);
 	free(d->param_binds);
+	free(d->bulk);
 	free(d);
 }
 

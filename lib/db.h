@@ -73,6 +73,13 @@ void db_bind_bytes(struct db *db, const void *data, size_t len); /* BINARY colum
 void db_bind_i64(struct db *db, int64_t n);
 void db_bind_u64(struct db *db, uint64_t n);
 void db_bind_null(struct db *db);
+/*
+ * The parameters bound since the last one are a whole row, and another one follows: after the last row's parameters
+ * comes db_exec, which runs the statement for each row, in order, in one round trip. For INSERT, UPDATE and DELETE; the
+ * same kind of value (or NULL) in each row's place. db_affected is the sum. One that fails fails the statement, with
+ * rows before it written: use it inside a transaction.
+ */
+void db_next_row(struct db *db);
 /* Runs at the first call, then fetches. DB_DONE: no (more) rows, the statement is finished. */
 enum db_result db_step(struct db *db, struct err *e) MUST_CHECK;
 /* db_step for a statement without rows (or whose rows are not wanted): true when it ran. */

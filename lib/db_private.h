@@ -31,7 +31,9 @@ struct db {
 	struct err fault; /* of db_use or a bind, for the next step */
 	struct param *params;
 	MYSQL_BIND *param_binds;
+	char *bulk; /* arrays that param_binds point into */
 	unsigned param_count, param_cap;
+	unsigned row_count; /* of parameters: ended by db_next_row, and the present one */
 	uint64_t affected;
 	bool in_transaction;
 	bool is_rolled_back; /* the server undid the transaction: it must not be committed */

@@ -51,6 +51,7 @@ struct stmt {
 	const char *sql; /* its address is the key */
 	MYSQL_STMT *handle;
 	unsigned param_count;
+	unsigned bulk_rows; /* as the library was told last; 0: single */
 	unsigned column_count;
 	struct column *columns;
 	MYSQL_BIND *binds; /* of the columns */
@@ -225,6 +226,7 @@ void db_use(struct db *db, const char *sql)
 	db->is_run = false;
 	db->is_retryable = false;
 	db->param_count = 0;
+	db->row_count = 1;
 	db->affected = 0;
 	err_clear(&db->fault);
 	if (!db_make_ready(db, &db->fault))
@@ -326,18 +328,104 @@ static void param_bind(struct param *p, MYSQL_BIND *bind)
 	}
 }
 
+/* One parameter of all rows, as the library wants it: arrays of values, of lengths, and of what is NULL. */
+struct bulk {
+	const void **texts;
+	int64_t *numbers;
+	unsigned long *lens;
+	char *indicators;
+};
+
+static void *bulk_alloc(char **room, size_t size)
+{
+	void *p = *room;
+
+	*room += (size + 15) / 16 * 16;
+	return p;
+}
+
+static bool bulk_column(const struct db *db, unsigned column, char **room, MYSQL_BIND *bind, struct err *e)
+{
+	unsigned rows = db->row_count, step = db->current->param_count;
+	struct bulk b = {
+		.texts = bulk_alloc(room, rows * sizeof(*b.texts)),
+		.numbers = bulk_alloc(room, rows * sizeof(*b.numbers)),
+		.lens = bulk_alloc(room, rows * sizeof(*b.lens)),
+		.indicators = bulk_alloc(room, rows),
+	};
+	const struct param *first = NULL; /* that is not NULL: its kind is the column's */
+
+	for (unsigned row = 0; row < rows; row++) {
+		const struct param *p = &db->params[row * step + column];
+
+		b.indicators[row] = p->kind == PARAM_NULL ? STMT_INDICATOR_NULL : STMT_INDICATOR_NONE;
+		b.texts[row] = p->data ? p->data : p->id;
+		b.lens[row] = p->len;
+		b.numbers[row] = (int64_t)p->number;
+		if (p->kind == PARAM_NULL)
+			continue;
+		if (first && first->kind != p->kind)
+			return err_set(e, ERR_INTERNAL, "%.60s: parameter %u is of several kinds", db->current->sql,
+				       column);
+		first = p;
+	}
+	memset(bind, 0, sizeof(*bind));
+	bind->u.indicator = b.indicators;
+	bind->length = b.lens;
+	bind->buffer = (void *)b.texts;
+	bind->buffer_type = first && first->kind == PARAM_BYTES ? MYSQL_TYPE_BLOB : MYSQL_TYPE_STRING;
+	if (first && (first->kind == PARAM_I64 || first->kind == PARAM_U64)) {
+		bind->buffer = b.numbers;
+		bind->buffer_type = MYSQL_TYPE_LONGLONG;
+		bind->is_unsigned = first->kind == PARAM_U64;
+	}
+	return true;
+}
+
+static size_t bulk_size(const struct db *db)
+{
+	size_t one = sizeof(void *) + sizeof(int64_t) + sizeof(unsigned long) + 1;
+
+	return db->current->param_count * (db->row_count * one + 4 * 16);
+}
+
+/* Several rows of parameters. What is bound lives in db->bulk until the next ones. */
+static bool params_bind_bulk(struct db *db, struct err *e)
+{
+	struct stmt *stmt = db->current;
+	char *room;
+
+	free(db->bulk);
+	room = db->bulk = xcalloc(1, bulk_size(db));
+	for (unsigned i = 0; i < stmt->param_count; i++)
+		if (!bulk_column(db, i, &room, &db->param_binds[i], e))
+			return false;
+	return true;
+}
+
 static bool params_bind(struct db *db, struct err *e)
 {
 	struct stmt *stmt = db->current;
+	unsigned rows = db->row_count > 1 ? db->row_count : 0;
 
-	if (db->param_count != stmt->param_count)
+	if (db->param_count != stmt->param_count * db->row_count)
 		return err_set(e, ERR_INTERNAL, "%.60s: %u parameters bound, %u wanted", stmt->sql, db->param_count,
-			       stmt->param_count);
-	for (unsigned i = 0; i < db->param_count; i++)
+			       stmt->param_count * db->row_count);
+	if (rows > 0 && !params_bind_bulk(db, e))
+		return false;
+	for (unsigned i = 0; rows == 0 && i < db->param_count; i++)
 		param_bind(&db->params[i], &db->param_binds[i]);
+	if (rows != stmt->bulk_rows && mysql_stmt_attr_set(stmt->handle, STMT_ATTR_ARRAY_SIZE, &rows) != 0)
+		return stmt_failed(db, stmt, false, e);
+	stmt->bulk_rows = rows;
 	if (db->param_count > 0 && mysql_stmt_bind_param(stmt->handle, db->param_binds) != 0)
 		return stmt_failed(db, stmt, false, e);
 	return true;
+}
+
+void db_next_row(struct db *db)
+{
+	db->row_count++;
 }
 
 static bool execute(struct stmt *stmt)

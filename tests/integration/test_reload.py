@@ -95,6 +95,7 @@ def test_after_a_restart_a_version_that_cannot_be_built_falls_back_to_the_last_g
     eventually(lambda: org.admin.app(app)["state"] == "ready", 30)
     assert org.admin.app(app)["state_reason"] == "running_previous_version"
     assert org.member.chat_ok(app, "x") == "good x"
+    org.admin.unload(app)  # else it is tried again, and fails again, during another story
 
 
 def test_a_burst_of_reloads_ends_at_the_last(stack, org):

@@ -321,6 +321,101 @@ static void bind_all(const struct id *id)
 	db_bind_u64(db, 1);
 }
 
+static const char SQL_BULK_INSERT[] = "INSERT INTO bulk (id, u, i, s, b, n) VALUES (?, ?, ?, ?, ?, ?)";
+
+static void bind_bulk_row(const struct id *id, int i)
+{
+	db_bind_id(db, id);
+	db_bind_u64(db, UINT64_MAX - (unsigned)i);
+	db_bind_i64(db, -i);
+	db_bind_str(db, i % 3 == 0 ? NULL : i % 3 == 1 ? "" : "h\xc3\xb6rth");
+	db_bind_bytes(db, "\0\1\2\xff", (size_t)(i % 5));
+	db_bind_null(db);
+}
+
+static int64_t bulk_count(const char *sql)
+{
+	int64_t n;
+
+	db_use(db, sql);
+	CU_ASSERT_EQUAL_FATAL(db_step(db, &err), DB_ROW);
+	n = db_col_i64(db, 0);
+	db_done(db);
+	return n;
+}
+
+static void many_rows_go_in_one_round_trip(void)
+{
+	static const char bulk_update[] = "UPDATE bulk SET n = ? WHERE id = ?";
+	struct id ids[100];
+
+	exec_on(db,
+		"CREATE OR REPLACE TABLE bulk (k INT AUTO_INCREMENT UNIQUE, id UUID PRIMARY KEY, u BIGINT UNSIGNED, "
+		"i BIGINT, s VARCHAR(20), b VARBINARY(16), n INT) CHARSET utf8mb4");
+	for (int round = 0; round < 2; round++) { /* the second time the statement was used for one row in between */
+		exec_on(db, "TRUNCATE bulk");
+		db_use(db, SQL_BULK_INSERT);
+		for (int i = 0; i < 100; i++) {
+			ids[i] = id_new();
+			if (i > 0)
+				db_next_row(db);
+			bind_bulk_row(&ids[i], i);
+		}
+		CU_ASSERT_TRUE_FATAL(db_exec(db, &err));
+		CU_ASSERT_EQUAL(db_affected(db), 100);
+		CU_ASSERT_EQUAL(bulk_count("SELECT COUNT(*) FROM bulk WHERE u = 18446744073709551615 - (k - 1) AND "
+					   "i = 1 - k AND n IS NULL AND LENGTH(b) = (k - 1) % 5 AND s <=> "
+					   "ELT(1 + (k - 1) % 3, NULL, '', 'h\xc3\xb6rth')"),
+				100);
+		struct id other = id_new();
+		db_use(db, SQL_BULK_INSERT);
+		bind_bulk_row(&other, 100);
+		CU_ASSERT_TRUE(db_exec(db, &err));
+		CU_ASSERT_EQUAL(bulk_count("SELECT COUNT(*) FROM bulk"), 101);
+	}
+	db_use(db, bulk_update);
+	for (int i = 0; i < 100; i++) {
+		if (i > 0)
+			db_next_row(db);
+		db_bind_i64(db, i);
+		db_bind_id(db, &ids[i]);
+	}
+	CU_ASSERT_TRUE(db_exec(db, &err));
+	CU_ASSERT_EQUAL(db_affected(db), 100);
+	CU_ASSERT_EQUAL(bulk_count("SELECT COUNT(*) FROM bulk WHERE n = k - 1"), 100);
+}
+
+static bool bulk_with_a_duplicate(struct db *d, void *closure, struct err *e)
+{
+	const struct id *ids = closure;
+
+	db_use(d, SQL_BULK_INSERT);
+	for (int i = 0; i < 3; i++) {
+		if (i > 0)
+			db_next_row(d);
+		bind_bulk_row(&ids[i % 2], i);
+	}
+	return db_exec(d, e);
+}
+
+static void one_row_that_fails_fails_them_all(void)
+{
+	struct id ids[2] = {id_new(), id_new()};
+	struct err e = {0};
+
+	exec_on(db,
+		"CREATE OR REPLACE TABLE bulk (k INT AUTO_INCREMENT UNIQUE, id UUID PRIMARY KEY, u BIGINT UNSIGNED, "
+		"i BIGINT, s VARCHAR(20), b VARBINARY(16), n INT)");
+	CU_ASSERT_FALSE(db_transaction(db, bulk_with_a_duplicate, ids, &e));
+	CU_ASSERT_EQUAL(e.code, ERR_CONFLICT);
+	CU_ASSERT_EQUAL(bulk_count("SELECT COUNT(*) FROM bulk"), 0);
+	db_use(db, SQL_BULK_INSERT);
+	bind_bulk_row(&ids[0], 0);
+	db_next_row(db);
+	CU_ASSERT_FALSE(db_exec(db, &e)); /* the second row's parameters are missing */
+	CU_ASSERT_EQUAL(e.code, ERR_INTERNAL);
+}
+
 static void values_come_back_as_they_were(void)
 {
 	struct id id = id_new(), none = {""}, back;
@@ -985,6 +1080,8 @@ static CU_TestInfo cases[] = {
 	{"TLS is not silently left out", tls_is_not_silently_left_out},
 	{"the session is set up", the_session_is_set_up},
 	{"values come back as they were", values_come_back_as_they_were},
+	{"many rows go in one round trip", many_rows_go_in_one_round_trip},
+	{"one row that fails fails them all", one_row_that_fails_fails_them_all},
 	{"long texts come back whole", long_texts_come_back_whole},
 	{"statements are prepared once", statements_are_prepared_once},
 	{"found rows are counted", found_rows_are_counted},

@@ -16,6 +16,7 @@
 #include "core/lifecycle.h"
 #include "core/operation.h"
 #include "core/org.h"
+#include "core/sql.h"
 #include "core/token.h"
 #include "lib/arena.h"
 #include "tests/unit/harness.h"
@@ -248,6 +249,33 @@ static void run_lifecycle(void)
 	}
 }
 
+/* Statements for many Apps at once. */
+static void run_sets(void)
+{
+	struct lifecycle_request requests[2] = {{.action = ACTION_LOAD, .tier = -1, .drain_s = -1}};
+	struct lifecycle_step steps[2], *pointers[2] = {&steps[0], &steps[1]};
+	struct id other = fixture_app(&org, "demand", "loaded");
+	struct id_set both = {.ids = {app, other}, .count = 2};
+	unsigned ended;
+
+	requests[0].access = request_of(admin);
+	requests[1] = requests[0];
+	requests[1].access.instance_id = other;
+	for (int i = 0; i < 2; i++) {
+		requests[i].operation_id = id_new();
+		steps[i] = (struct lifecycle_step){.request = &requests[i], .mem = fx.mem};
+	}
+	lifecycle_accept_set(db, pointers, 2);
+	for (int i = 0; i < 2; i++)
+		CU_ASSERT_TRUE(steps[i].ok && steps[i].problem == PROBLEM_NONE && !steps[i].is_left_over);
+	requests[1].access.instance_id = app; /* the second one about it is left over */
+	for (int i = 0; i < 2; i++)
+		requests[i].operation_id = id_new();
+	lifecycle_accept_set(db, pointers, 2);
+	CU_ASSERT_TRUE(steps[0].ok && steps[1].ok);
+	RUN(operation_settle_set(db, &both, "w1", &ended, &err));
+}
+
 static void run_operations(void)
 {
 	struct operation op, *list;
@@ -281,7 +309,9 @@ static unsigned constants_in(const char *module)
 	f = fopen(path, "r");
 	CU_ASSERT_PTR_NOT_NULL_FATAL(f);
 	while (fgets(line, sizeof(line), f))
-		count += strncmp(line, "static const char SQL_", 22) == 0;
+		count += strncmp(line, "static const char SQL_", 22) == 0 ? 1
+			 : strncmp(line, "SQL_SET(SQL_", 12) == 0         ? 2
+									  : 0;
 	(void)fclose(f);
 	return count;
 }
@@ -326,6 +356,7 @@ static void no_statement_examines_more_rows_than_it_needs(void)
 	run_access();
 	run_instances();
 	run_lifecycle();
+	run_sets();
 	run_operations();
 	fixture_run(db, "SET GLOBAL slow_query_log = 0");
 	CU_ASSERT_EQUAL(prepared() - before, constants());

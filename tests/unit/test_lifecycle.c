@@ -399,6 +399,103 @@ static void generations_are_one_sequence(void)
 			4 * ROUNDS);
 }
 
+/* --- many at once --- */
+
+#define MANY 70
+
+struct many {
+	struct lifecycle_request requests[MANY];
+	struct lifecycle_step steps[MANY], *pointers[MANY];
+	struct id apps[MANY];
+};
+
+static void many_loads(struct many *m)
+{
+	memset(m, 0, sizeof(*m));
+	for (unsigned i = 0; i < MANY; i++) {
+		m->apps[i] = fixture_app(&org, "hot", "loaded");
+		m->requests[i] = request_for(admin, ACTION_LOAD, &m->apps[i]);
+		m->requests[i].origin.request_id = "many";
+		m->steps[i] = (struct lifecycle_step){.request = &m->requests[i], .mem = fx.mem};
+		m->pointers[i] = &m->steps[i];
+	}
+}
+
+static void requests_that_come_together_are_answered_as_each_would_be(void)
+{
+	static struct many m;
+	struct id other_org = fixture_org();
+	struct id foreign = fixture_app(&other_org, "hot", "loaded");
+
+	fixture_run(fx.db, "UPDATE organizations SET quota_hot = 1000 WHERE org_id = '%s'", org.text);
+	many_loads(&m);
+	m.requests[1].access.instance_id = (struct id){""};
+	m.requests[2].access.instance_id = id_new();
+	m.requests[3].access.instance_id = foreign;
+	memset(m.requests[4].access.token_hash, 1, SECRET_HASH_BYTES);
+	fixture_run(fx.db, "UPDATE orchestrator_instances SET status = 'suspended' WHERE instance_id = '%s'",
+		    m.apps[5].text);
+	m.requests[6].action = ACTION_UNLOAD; /* of what is not held: over at once */
+	m.requests[7].action = ACTION_RELOAD;
+	m.requests[8].access.instance_id = m.apps[9]; /* two about one App */
+	fixture_run(fx.db, "UPDATE orchestrator_instances SET desired_state = 'unloaded' WHERE instance_id = '%s'",
+		    m.apps[10].text); /* one more wanted hot: needs the org's lock */
+	m.requests[11].tier = TIER_DEMAND;
+	lifecycle_accept_set(fx.db, m.pointers, MANY);
+	for (unsigned i = 0; i < MANY; i++) {
+		static const enum problem problems[] = {[1] = PROBLEM_INSTANCE_NOT_FOUND,
+							[2] = PROBLEM_INSTANCE_NOT_FOUND,
+							[3] = PROBLEM_INSTANCE_FORBIDDEN,
+							[4] = PROBLEM_UNAUTHORIZED,
+							[5] = PROBLEM_INSTANCE_SUSPENDED};
+		enum problem problem = i < ARRAY_LEN(problems) ? problems[i] : PROBLEM_NONE;
+		const struct lifecycle_step *step = &m.steps[i];
+
+		CU_ASSERT_TRUE(step->ok);
+		CU_ASSERT_EQUAL(step->problem, problem);
+		if (problem != PROBLEM_NONE)
+			continue;
+		CU_ASSERT_EQUAL(step->accepted.op.state, i == 6 ? OP_SUCCEEDED : OP_ACCEPTED);
+		CU_ASSERT_EQUAL(step->accepted.op.tier, i == 11 ? TIER_DEMAND : TIER_HOT);
+		CU_ASSERT_EQUAL(step->accepted.use_loads, i != 6);
+		CU_ASSERT_STRING_EQUAL(step->accepted.access.org.org_id.text, org.text);
+		CU_ASSERT_STRING_EQUAL(fixture_operation_state(&step->accepted.op.operation_id),
+				       i == 6 ? "succeeded" : "accepted");
+		CU_ASSERT_EQUAL(fixture_number("SELECT generation FROM operations WHERE operation_id = ?",
+					       &step->accepted.op.operation_id),
+				(int64_t)step->accepted.op.generation);
+		CU_ASSERT_EQUAL(fixture_number("SELECT COUNT(*) FROM audit_log WHERE result = 'ok' AND target = ?",
+					       &step->accepted.op.instance_id),
+				i == 8 || i == 9 ? 2 : 1);
+	}
+	CU_ASSERT_EQUAL(
+		fixture_number("SELECT generation FROM orchestrator_instances WHERE instance_id = ?", &m.apps[9]), 3);
+	CU_ASSERT_EQUAL(m.steps[8].accepted.op.generation + m.steps[9].accepted.op.generation, 2 + 3);
+	CU_ASSERT_EQUAL(
+		fixture_number(
+			"SELECT COUNT(*) FROM audit_log WHERE result <> 'ok' AND request_id = 'many' AND org_id = ?",
+			&org),
+		5);
+}
+
+/* Nobody waits for another's App. */
+static void a_row_that_is_held_delays_only_its_own_request(void)
+{
+	static struct many m;
+	struct db *other = fixture_connect();
+
+	many_loads(&m);
+	fixture_run(fx.db, "SET innodb_lock_wait_timeout = 1");
+	fixture_run(other,
+		    "START TRANSACTION; SELECT 1 FROM orchestrator_instances WHERE instance_id = '%s' FOR UPDATE",
+		    m.apps[2].text);
+	lifecycle_accept_set(fx.db, m.pointers, 10);
+	for (unsigned i = 0; i < 10; i++)
+		CU_ASSERT_EQUAL(m.steps[i].ok, i != 2);
+	fixture_run(other, "ROLLBACK");
+	db_close(&other);
+}
+
 static CU_TestInfo cases[] = {
 	CASE(a_load_writes_row_operation_and_audit),
 	CASE(the_bodys_tier_changes_the_record),
@@ -415,6 +512,8 @@ static CU_TestInfo cases[] = {
 	CASE(a_failure_is_no_refusal),
 	CASE(the_quota_holds_against_clients_at_once),
 	CASE(generations_are_one_sequence),
+	CASE(requests_that_come_together_are_answered_as_each_would_be),
+	CASE(a_row_that_is_held_delays_only_its_own_request),
 	CU_TEST_INFO_NULL,
 };
 
