@@ -41,7 +41,9 @@ static const char SQL_ACCESS_CONFIG[] = ACCESS_COLUMNS("i.config") FROM_PLAIN;
 static const char SQL_ACCESS_OWN_ORG[] = ACCESS_COLUMNS("NULL") FROM_OWN_ORG;
 static const char SQL_ACCESS_LOCKED[] = ACCESS_COLUMNS("NULL") FROM_LOCKED;
 static const char SQL_ACCESS_LOCKED_CONFIG[] = ACCESS_COLUMNS("i.config") FROM_LOCKED;
-SQL_SET(SQL_LOCK_SET, "SELECT " INSTANCE_COLUMNS("NULL") " FROM orchestrator_instances i WHERE i.instance_id IN ",
+SQL_SET(SQL_LOCK_SET,
+	"SELECT " INSTANCE_COLUMNS(
+		"NULL") " FROM orchestrator_instances i FORCE INDEX (PRIMARY) WHERE i.instance_id IN ",
 	" FOR UPDATE SKIP LOCKED");
 static const char SQL_ORG_LOCK[] = "SELECT 1 FROM organizations WHERE org_id = ? FOR UPDATE";
 

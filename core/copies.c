@@ -22,7 +22,8 @@
 	" attempts > 0 OR failures > 0 OR next_attempt_at IS NOT NULL OR failure_reason IS NOT NULL,"                  \
 	" good_config_hash <=> config_hash, config_hash"
 
-#define SELECT_ROWS "SELECT instance_id, " ROW_COLUMNS " FROM orchestrator_instances WHERE instance_id IN "
+#define SELECT_ROWS                                                                                                    \
+	"SELECT instance_id, " ROW_COLUMNS " FROM orchestrator_instances FORCE INDEX (PRIMARY) WHERE instance_id IN "
 static const char SQL_LOCK_ONE[] = SELECT_ROWS "(?) FOR UPDATE";
 SQL_SET(SQL_LOCK_SKIP, SELECT_ROWS, " FOR UPDATE SKIP LOCKED");
 
@@ -64,7 +65,8 @@ enum { OPEN_LOAD = 1 << 1, OPEN_RELOAD = 1 << 3, OPEN_FRESH = 1 << 4 };
 	" p.state, p.generation, p.build_generation,"                                                                  \
 	" p.worker_id = me.worker_id AND p.incarnation = me.incarnation,"                                              \
 	" w.lease_until > UTC_TIMESTAMP(3), w.state = 'leaving', p.reason <=> 'running_previous_version'"              \
-	" FROM orchestrator_instances i STRAIGHT_JOIN organizations o ON o.org_id = i.org_id"                          \
+	" FROM orchestrator_instances i FORCE INDEX (PRIMARY)"                                                         \
+	" STRAIGHT_JOIN organizations o ON o.org_id = i.org_id"                                                        \
 	" LEFT JOIN workers me ON me.worker_id = ? AND me.incarnation = ?"                                             \
 	" LEFT JOIN placements p ON p.instance_id = i.instance_id"                                                     \
 	" LEFT JOIN workers w ON w.worker_id = p.worker_id AND w.incarnation = p.incarnation"                          \

@@ -47,7 +47,7 @@ static const char SQL_OPERATION_LIST[] =
 
 /* An UPDATE of one table, because InnoDB then reads the others without locks: leases are renewed meanwhile. */
 SQL_SET(SQL_OPERATION_SETTLE,
-	"UPDATE operations op "
+	"UPDATE operations op FORCE INDEX (operations_open) "
 	"SET op.state = 'succeeded', op.worker_id = COALESCE(?, op.worker_id), op.finished_at = UTC_TIMESTAMP(3) "
 	"WHERE op.instance_id IN ",
 	" AND op.is_open = 1 AND CASE op.action "

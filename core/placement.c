@@ -35,7 +35,7 @@ static const char SQL_PLACE_READY[] =
 /* Those that are ready as their rows want them. */
 SQL_SET(SQL_PLACE_READY_AS_WANTED,
 	READY_INTO " SELECT i.instance_id, ?, ?, i.org_id, i.tier, i.generation, 'ready', NULL, UTC_TIMESTAMP(3),"
-		   " UTC_TIMESTAMP(3) FROM orchestrator_instances i WHERE i.instance_id IN ",
+		   " UTC_TIMESTAMP(3) FROM orchestrator_instances i FORCE INDEX (PRIMARY) WHERE i.instance_id IN ",
 	READY_OVER);
 
 #define OWN " WHERE instance_id = ? AND worker_id = ? AND incarnation = ?"
@@ -56,11 +56,12 @@ static const char SQL_YOUNGEST[] = "SELECT p.worker_id FROM placements p JOIN wo
 
 static const char SQL_ATTEMPT_BACK[] =
 	"UPDATE orchestrator_instances SET attempts = attempts - 1 WHERE instance_id = ? AND attempts > 0";
+#define UPDATE_ROWS "UPDATE orchestrator_instances FORCE INDEX (PRIMARY) SET "
 #define TROUBLE_OVER "attempts = 0, failures = 0, next_attempt_at = NULL, failure_reason = NULL"
 #define VERSION_GOOD "good_mode = mode, good_config = config, good_config_hash = config_hash"
-SQL_SET(SQL_TROUBLE_OVER, "UPDATE orchestrator_instances SET " TROUBLE_OVER " WHERE instance_id IN ", "");
-SQL_SET(SQL_VERSION_GOOD, "UPDATE orchestrator_instances SET " VERSION_GOOD " WHERE instance_id IN ", "");
-SQL_SET(SQL_ALL_GOOD, "UPDATE orchestrator_instances SET " TROUBLE_OVER ", " VERSION_GOOD " WHERE instance_id IN ", "");
+SQL_SET(SQL_TROUBLE_OVER, UPDATE_ROWS TROUBLE_OVER " WHERE instance_id IN ", "");
+SQL_SET(SQL_VERSION_GOOD, UPDATE_ROWS VERSION_GOOD " WHERE instance_id IN ", "");
+SQL_SET(SQL_ALL_GOOD, UPDATE_ROWS TROUBLE_OVER ", " VERSION_GOOD " WHERE instance_id IN ", "");
 /* Assignments run from left to right: the first failure waits 1 s, the tenth 5 min. */
 static const char SQL_FAILED[] =
 	"UPDATE orchestrator_instances SET attempts = 0, failure_reason = ?,"

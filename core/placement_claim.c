@@ -29,7 +29,7 @@
 /* What a copy is built from: up to some megabytes, so only a claim that builds reads it. */
 #define SELECT_VERSIONS                                                                                                \
 	"SELECT instance_id, framework_type, mode, config, good_mode, good_config, COALESCE(good_config_hash, ''),"    \
-	" attempts FROM orchestrator_instances WHERE instance_id IN "
+	" attempts FROM orchestrator_instances FORCE INDEX (PRIMARY) WHERE instance_id IN "
 SQL_SET(SQL_VERSIONS_SMALL, SELECT_VERSIONS, " AND LENGTH(config) + COALESCE(LENGTH(good_config), 0) <= ?");
 static const char SQL_VERSIONS[] = SELECT_VERSIONS "(?)";
 enum {
@@ -48,7 +48,7 @@ SQL_SET(SQL_PLACE_LOADING,
 	"INSERT INTO placements (instance_id, worker_id, incarnation, org_id, tier, generation, state,"
 	" build_generation, placed_at, changed_at)"
 	" SELECT i.instance_id, ?, ?, i.org_id, i.tier, i.generation, 'loading', i.generation, UTC_TIMESTAMP(3),"
-	" UTC_TIMESTAMP(3) FROM orchestrator_instances i WHERE i.instance_id IN ",
+	" UTC_TIMESTAMP(3) FROM orchestrator_instances i FORCE INDEX (PRIMARY) WHERE i.instance_id IN ",
 	" ON DUPLICATE KEY UPDATE incarnation = VALUES(incarnation), org_id = VALUES(org_id), tier = VALUES(tier),"
 	" generation = VALUES(generation), state = 'loading', reason = NULL,"
 	" build_generation = VALUES(build_generation), placed_at = VALUES(placed_at), changed_at = VALUES(changed_at)");
@@ -57,10 +57,12 @@ static const char SQL_PLACE_BUILD[] = "UPDATE placements SET build_generation = 
 /* Whatever does not serve, also of an earlier incarnation. */
 static const char SQL_PLACE_POISONED[] = "DELETE FROM placements WHERE instance_id = ? AND worker_id = ?"
 					 " AND (incarnation <> ? OR state IN ('loading', 'failed'))";
-SQL_SET(SQL_ATTEMPT_BEGUN, "UPDATE orchestrator_instances SET attempts = attempts + 1 WHERE instance_id IN ", "");
+SQL_SET(SQL_ATTEMPT_BEGUN,
+	"UPDATE orchestrator_instances FORCE INDEX (PRIMARY) SET attempts = attempts + 1 WHERE instance_id IN ", "");
 /* Where somebody else builds too, an operation that runs stays with its first worker. */
 SQL_SET(SQL_OPERATIONS_RUN,
-	"UPDATE operations SET state = 'running', worker_id = ?, started_at = COALESCE(started_at, UTC_TIMESTAMP(3))"
+	"UPDATE operations FORCE INDEX (operations_open) SET state = 'running', worker_id = ?, started_at = "
+	"COALESCE(started_at, UTC_TIMESTAMP(3))"
 	" WHERE instance_id IN ",
 	" AND is_open = 1 AND action <> 'unload' AND (state = 'accepted' OR ?)");
 

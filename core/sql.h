@@ -40,7 +40,8 @@ struct org;
 /*
  * One statement for one row or for up to SQL_SET_MAX: SQL_SET(NAME, "… IN ", "…") makes NAME[SET_ONE] and
  * NAME[SET_MANY]; sql_use_set takes the one that fits. A list of markers, and not a JSON_TABLE: an UPDATE of one table
- * reads the others without locks, one of several does not.
+ * reads the others without locks, one of several does not. Name the index (FORCE INDEX): for a list as long as this the
+ * optimizer may rather read the whole table, and a write would then wait for everybody's rows.
  */
 #define SQL_SET_MAX 64
 enum sql_set { SET_ONE, SET_MANY };
