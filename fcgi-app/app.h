@@ -11,6 +11,7 @@
 
 #include "lib/err.h"
 
+struct accept_line;
 struct access_cache;
 struct busline;
 struct caller;
@@ -28,6 +29,7 @@ struct app {
 	struct busline *bus;
 	struct waits *waits;
 	struct access_cache *cache;
+	struct accept_line *accepts;
 	struct gate *gate;
 	_Atomic bool is_schema_good; /* checked at the first contact with the database */
 	_Atomic bool is_stopping;    /* SIGTERM: no new waits */

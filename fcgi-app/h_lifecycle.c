@@ -10,6 +10,7 @@
 
 #include "core/lifecycle.h"
 #include "core/settings.h"
+#include "fcgi-app/accept_line.h"
 #include "fcgi-app/app.h"
 #include "fcgi-app/auth.h"
 #include "fcgi-app/body.h"
@@ -130,8 +131,8 @@ static const char *location_of(struct request *req, const struct id *operation_i
 static bool accept_request(struct request *req, struct response *res, const struct lifecycle_request *request,
 			   struct lifecycle_accepted *accepted, enum next *ret_next, struct err *e)
 {
-	enum problem problem = PROBLEM_NONE;
-	struct db *db = NULL;
+	struct lifecycle_step step = {.request = request, .mem = req->mem};
+	enum problem problem;
 	bool ok;
 
 	*ret_next = NEXT_FAIL;
@@ -139,12 +140,12 @@ static bool accept_request(struct request *req, struct response *res, const stru
 		*ret_next = refuse(res, PROBLEM_UNAUTHORIZED, NULL);
 		return false;
 	}
-	if (!app_db_take(req->app, APP_LIFECYCLE, &db, e))
-		return false;
-	ok = lifecycle_accept(db, req->mem, request, accepted, &problem, e);
-	if (ok && problem == PROBLEM_NONE)
-		app_touch_token(db, &accepted->access.caller);
-	app_db_give(req->app, &db);
+	accept_line_pass(req->app, &step);
+	ok = step.ok;
+	problem = step.problem;
+	*accepted = step.accepted;
+	if (!ok)
+		*e = step.e;
 	req->caller = accepted->access.caller;
 	req->has_caller = ok && id_is_set(&req->caller.token_id);
 	if (!ok && e->code == ERR_UNCERTAIN) {

@@ -22,6 +22,7 @@
 
 #include "core/schema.h"
 #include "core/settings.h"
+#include "fcgi-app/accept_line.h"
 #include "fcgi-app/access_cache.h"
 #include "fcgi-app/app.h"
 #include "fcgi-app/busline.h"
@@ -123,6 +124,7 @@ static bool make_app(struct program *p, struct err *e)
 	app->db_pool = db_pool_new(&options, connection_count(&p->settings));
 	app->waits = waits_new();
 	app->cache = access_cache_new();
+	app->accepts = accept_line_new();
 	app->gate = gate_new((unsigned)p->settings.app.threads_max);
 	if (!check_schema(app, e))
 		return false;
@@ -236,6 +238,7 @@ static void take_apart(struct program *p)
 	if (p->app.bus)
 		busline_close(&p->app.bus);
 	gate_free(&p->app.gate);
+	accept_line_free(&p->app.accepts);
 	access_cache_free(&p->app.cache);
 	waits_free(&p->app.waits);
 	if (p->app.db_pool)

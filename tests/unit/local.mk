@@ -193,6 +193,11 @@ UNIT_TESTS += %D%/test_problem_doc
 %C%_test_problem_doc_CFLAGS = $(UNIT_CFLAGS)
 %C%_test_problem_doc_LDADD = $(APP_LIBS)
 
+UNIT_TESTS += %D%/test_accept_line
+%C%_test_accept_line_SOURCES = %D%/test_accept_line.c $(SQL_FIXTURE) $(UNIT_HARNESS)
+%C%_test_accept_line_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_accept_line_LDADD = $(APP_LIBS)
+
 UNIT_TESTS += %D%/test_access_cache
 %C%_test_access_cache_SOURCES = %D%/test_access_cache.c $(UNIT_HARNESS)
 %C%_test_access_cache_CFLAGS = $(UNIT_CFLAGS)

@@ -22,14 +22,19 @@ static void give_up(const char *what, const struct err *e)
 	exit(EXIT_FAILURE);
 }
 
+static struct db_options options_of(const char *database)
+{
+	return (struct db_options){.socket = server_socket(server),
+				   .user = "root",
+				   .database = database,
+				   .connect_timeout_s = 10,
+				   .io_timeout_s = 60,
+				   .lock_wait_timeout_s = 10};
+}
+
 static struct db *connect_to(const char *database)
 {
-	struct db_options options = {.socket = server_socket(server),
-				     .user = "root",
-				     .database = database,
-				     .connect_timeout_s = 10,
-				     .io_timeout_s = 60,
-				     .lock_wait_timeout_s = 10};
+	struct db_options options = options_of(database);
 	struct err e = {0};
 	struct db *db = NULL;
 
@@ -41,6 +46,13 @@ static struct db *connect_to(const char *database)
 struct db *fixture_connect(void)
 {
 	return connect_to("hearth");
+}
+
+struct db_pool *fixture_pool(unsigned size)
+{
+	struct db_options options = options_of("hearth");
+
+	return db_pool_new(&options, size);
 }
 
 static void apply_schema(void)

@@ -25,6 +25,8 @@ extern struct fixture fx; /* both live between start and stop */
 
 /* A session of its own, set up as fx.db is. */
 struct db *fixture_connect(void);
+/* A pool of so many. */
+struct db_pool *fixture_pool(unsigned size);
 
 /* Any SQL text, with its arguments formatted in. */
 void fixture_run(struct db *db, const char *fmt, ...) PRINTF_LIKE(2, 3);
