@@ -694,7 +694,6 @@ static void an_unload_waits_for_a_copy_whose_rebuild_is_given_back(void)
 	struct id app = wanted(NULL);
 	struct id unload;
 	struct claim c;
-	unsigned ended = 0;
 
 	CU_ASSERT_EQUAL(claim(&w1, &app), CLAIM_BUILD);
 	change(&app, "generation = 2, rebuild_generation = 2, attempts = 0");
@@ -702,7 +701,7 @@ static void an_unload_waits_for_a_copy_whose_rebuild_is_given_back(void)
 	CU_ASSERT_EQUAL(claim_how(&w1, &app, CLAIM_HOW_REBUILD, &c), CLAIM_BUILD);
 	change(&app, "generation = 3, unload_generation = 3, desired_state = 'unloaded', attempts = 0");
 	unload = fixture_operation(&app, "unload", 3);
-	CU_ASSERT_EQUAL(placement_give_back(fx.db, &w1, &app, &ended, &err), PLACE_OK);
+	CU_ASSERT_EQUAL(one_step(fx.db, &w1, &app, PLACE_STEP_GIVE_BACK, &err), PLACE_OK);
 	CU_ASSERT_STRING_EQUAL(placed(&app), "w1 ready 1");
 	CU_ASSERT_STRING_EQUAL(fixture_operation_state(&unload), "accepted");
 }
