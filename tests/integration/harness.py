@@ -51,6 +51,15 @@ SANITIZERS = {
 }
 
 
+def _interrupt(_signum, _frame):
+    raise KeyboardInterrupt
+
+
+# So that what was started is ended too when a run is ended from outside, by timeout(1) say.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
 def program(name):
     """The path of a built program."""
     for folder in ("", "fcgi-app", "worker", "ctl"):
