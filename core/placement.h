@@ -99,7 +99,8 @@ struct claim_step {
  * DESIGN 6 "A load is claimed": locks the row, and only while an open operation asks for it. Inserts or takes over our
  * own placement row (loading, generation, incarnation), raises attempts. claim.row is the row as it stands after the
  * claim. A claim that is repeated because its commit was uncertain goes on with the same attempt. A worker that is
- * leaving, or has not renewed its lease in time, gets CLAIM_FAIL (ERR_BUSY). Different Apps, any count; the more at once, the less each costs.
+ * leaving, or has not renewed its lease in time, gets CLAIM_FAIL (ERR_BUSY). Different Apps, any count; the more at
+ * once, the less each costs.
  */
 void placement_claim_set(struct db *db, const struct worker_identity *who, struct claim_step **steps, unsigned count);
 
@@ -118,7 +119,8 @@ enum place_step_kind {
 	 * or "running_previous_version", which fulfils no operation. The adoption of a number (a load of a loaded App)
 	 * and the move between tiers are the same write. PLACE_CHANGED: the row has another generation. Where a copy of
 	 * `generation` may not serve it (inactive, g < unload_generation, g > the row's) nothing was written; else it
-	 * is ready at `generation` until the caller has looked again, also where it must be rebuilt. A placement row of ours that is missing (a restored backup) is made again.
+	 * is ready at `generation` until the caller has looked again, also where it must be rebuilt. A placement row of
+	 * ours that is missing (a restored backup) is made again.
 	 */
 	PLACE_STEP_READY,
 	/*
@@ -161,8 +163,8 @@ struct place_step {
 	bool hand_over;      /* DRAINING */
 	/* the answer */
 	enum place_result result;
-	struct id next_op;     /* DRAINING */
-	struct err e;          /* PLACE_FAIL */
+	struct id next_op; /* DRAINING */
+	struct err e;      /* PLACE_FAIL */
 	/* placement.c's own */
 	bool is_left_over;
 };
