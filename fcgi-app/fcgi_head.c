@@ -210,7 +210,7 @@ static const char *fault_of(const uint8_t *data, size_t len, unsigned type, unsi
 static bool scan_input(const uint8_t *data, size_t len, unsigned id, const struct walk *w, struct fcgi_head *head)
 {
 	int64_t got = 0;
-	struct record r;
+	struct record r = {0};
 
 	while (len > 0 && !head->has_input_end) {
 		const char *fault = fault_of(data, len, STDIN, id);
