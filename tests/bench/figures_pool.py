@@ -71,7 +71,7 @@ def takeover():
 
 
 def cycles():
-    with servers(allow=[r"placement that was not held"]) as stack:
+    with servers(allow=[r"placement that is not held"]) as stack:
         first, last = scale.load_cycles(stack, stack.new_org(quotas=scale.BIG_QUOTAS), CYCLES_AT_ONCE, CYCLE_ROUNDS)
         assert last.descriptors == first.descriptors and last.nats_subscriptions == first.nats_subscriptions, (first, last)
         return [Figure(f"worker after {CYCLES_AT_ONCE * CYCLE_ROUNDS:,} loads and unloads", "MiB",

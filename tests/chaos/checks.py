@@ -11,7 +11,7 @@ import re
 import time
 
 from harness import eventually
-from load import BROKEN
+from clients import BROKEN
 
 QUIET_S = 60  # times HEARTH_TEST_SLOW: until everything has come to rest after the last fault
 DOWN = {"unload", "suspend", "delete"}

@@ -36,7 +36,7 @@ def big(request, monkeypatch):
     stack = harness.Stack(log={"level": "info"}, worker={"lease_s": lease_s, "hot_ceiling": APPS})
     stack.db.run("SET GLOBAL innodb_buffer_pool_size = 256 << 20", database=None)
     # An unload that ends while reconcile looks at the placements makes it say that it has removed one.
-    stack.allow(r"(?i)lease|incarnation|recover|declared dead|reap|unfinished|attempt|placement that was not held")
+    stack.allow(r"(?i)lease|incarnation|recover|declared dead|reap|unfinished|attempt|placement that is not held")
     yield stack
     found = stack.stop()
     assert not found, "\n".join(found)
