@@ -21,7 +21,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "integration")]
 import checks  # noqa: E402
 import faults  # noqa: E402
 import harness  # noqa: E402
-import clients  # noqa: E402
+from clients import Load  # noqa: E402
 import pool as pools  # noqa: E402
 
 # Faults make warnings. What must never be logged is an error, but for these.
@@ -43,7 +43,7 @@ def run(seed, minutes, workers=3, nats_nodes=None, is_kept=False, only=None, say
     found, counts, injected, clients = [], {}, [], None
     try:
         pool.start()
-        clients = clients.Load(pool, seed)
+        clients = Load(pool, seed)
         clients.start()
         note("the load runs")
         broken = None
