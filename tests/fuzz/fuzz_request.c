@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/settings.h"
+#include "fcgi-app/accept_line.h"
 #include "fcgi-app/access_cache.h"
 #include "fcgi-app/app.h"
 #include "fcgi-app/fcgi.h"
@@ -46,6 +47,7 @@ static void set_up(void)
 	app.db_pool = db_pool_new(&nowhere, 2);
 	app.waits = waits_new();
 	app.cache = access_cache_new();
+	app.accepts = accept_line_new();
 	app.gate = gate_new(8);
 }
 

