@@ -102,7 +102,7 @@ def restart_ms(stack, apps):
 
 
 def registered():
-    part = Part("Apps registered in one organization, ten of them loaded", "Apps registered", "ms",
+    part = Part("Apps registered, ten of them loaded", "Apps registered", "ms",
                 ["pool stats ms", "list page ms", "recovery ms"], [0, 1, 2])
     with servers(allow=RESTART_ALLOW) as stack:
         org, total = stack.new_org(quotas=scale.BIG_QUOTAS), 10
