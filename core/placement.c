@@ -10,8 +10,6 @@
  */
 #include "core/placement.h"
 
-#include <assert.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "core/copies.h"

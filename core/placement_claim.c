@@ -11,7 +11,6 @@
  */
 #include "core/placement.h"
 
-#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
