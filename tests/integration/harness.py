@@ -907,9 +907,10 @@ class Stack:
 
     def secret_file(self, name):
         path = self.folder / "secret" / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(self.secret(name) + "\n")
-        path.chmod(0o600)
+        if not path.exists():  # written once: a program that starts may be reading it
+            path.parent.mkdir(exist_ok=True)
+            path.touch(0o600)
+            path.write_text(self.secret(name) + "\n")
         return path
 
     def sections(self):
