@@ -33,6 +33,9 @@
 #define STREAM_MAX_AGE_S 3600
 #define DUPLICATE_WINDOW_S 120
 #define MANAGE_TIMEOUT_MS 3000
+/* A cluster answers nothing, or that it is not there, while it elects; of several workers that make the stream at once
+ * it may answer only one. More tries than this in a row without an answer are worth a warning. */
+#define SILENT_TRIES_MAX 2
 #define INFO_EVERY_MS 5000
 #define ENSURE_EVERY_MS 30000 /* a store wiped under a running server shows only when the consumer is made again */
 #define CHANGES_PENDING_MAX 65536
@@ -48,7 +51,8 @@ struct events {
 	struct held *held;
 	int pulls_open; /* events that the open request may still bring */
 	int64_t pull_ends_ms, heard_ms, pause_until_ms, progress_ms, info_ms, ensure_ms;
-	bool has_stream; /* stream and consumer were there when last looked */
+	int silent_tries; /* to make stream and consumer, in a row, that nobody answered */
+	bool has_stream;  /* stream and consumer were there when last looked */
 	bool is_ensuring, is_asking_info;
 	uint64_t waiting, redelivered;
 };
@@ -137,7 +141,13 @@ static void done_ensure(struct engine *engine, void *data, bool ok, const struct
 	events->is_ensuring = false;
 	events->has_stream = ok;
 	events->pause_until_ms = ok ? 0 : clock_now_ms() + 1000;
-	if (!ok)
+	if (ok) {
+		events->silent_tries = 0;
+		return;
+	}
+	if ((e->code == ERR_TIMEOUT || e->code == ERR_DOWN) && events->silent_tries++ < SILENT_TRIES_MAX)
+		log_debug("stream or consumer not made yet; trying again", "stream=%s error=%s", EVENT_STREAM, e->text);
+	else
 		log_warn("stream or consumer not made; trying again", "stream=%s error=%s", EVENT_STREAM, e->text);
 }
 

@@ -7,7 +7,7 @@ import pytest
 from harness import eventually
 
 OPTIONS = {"nats_nodes": 3, "workers": 3}
-ALLOWED = [r"placement that is not held goes", r"stream or consumer not made"]
+ALLOWED = [r"placement that is not held goes"]
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from harness import Background, eventually, text_of
 
 # A stop that waited for its deadline would hang here.
 OPTIONS = {"nats_nodes": 3, "workers": 3, "worker": {"drain_s": 600}}
-ALLOWED = [r"stream or consumer not made"]  # the servers have only just elected
+ALLOWED = []
 
 
 @pytest.fixture
