@@ -24,7 +24,7 @@
 
 #define SELECT_ROWS                                                                                                    \
 	"SELECT instance_id, " ROW_COLUMNS " FROM orchestrator_instances FORCE INDEX (PRIMARY) WHERE instance_id IN "
-static const char SQL_LOCK_ONE[] = SELECT_ROWS "(?) FOR UPDATE";
+SQL_SET(SQL_LOCK, SELECT_ROWS, " FOR UPDATE");
 SQL_SET(SQL_LOCK_SKIP, SELECT_ROWS, " FOR UPDATE SKIP LOCKED");
 
 enum {
@@ -139,28 +139,10 @@ static bool lock_rows(struct db *db, struct copies *ret_copies, unsigned max, un
 	return result != DB_FAIL;
 }
 
-enum db_result copies_lock(struct db *db, const struct id *instance_id, bool skip_locked, struct copies *ret_copies,
-			   struct err *e)
+bool copies_lock(struct db *db, const struct id_set *set, bool skip_locked, struct copies *ret_copies,
+		 unsigned *ret_count, struct err *e)
 {
-	unsigned count;
-
-	db_use(db, skip_locked ? SQL_LOCK_SKIP[SET_ONE] : SQL_LOCK_ONE);
-	db_bind_id(db, instance_id);
-	if (!lock_rows(db, ret_copies, 1, &count, e))
-		return DB_FAIL;
-	return count == 1 ? DB_ROW : DB_DONE;
-}
-
-bool copies_lock_set(struct db *db, const struct id_set *set, struct copies *ret_copies, unsigned *ret_count,
-		     struct err *e)
-{
-	if (set->count == 1) {
-		enum db_result result = copies_lock(db, set->ids, false, ret_copies, e);
-
-		*ret_count = result == DB_ROW;
-		return result != DB_FAIL;
-	}
-	sql_use_set(db, SQL_LOCK_SKIP, set);
+	sql_use_set(db, skip_locked ? SQL_LOCK_SKIP : SQL_LOCK, set);
 	sql_bind_set(db, set);
 	return lock_rows(db, ret_copies, set->count, ret_count, e);
 }
@@ -231,8 +213,7 @@ static bool copy_from_columns(struct db *db, struct copies *copies, unsigned cou
 	return true;
 }
 
-bool copies_read_set(struct db *db, const struct worker_identity *who, struct copies *copies, unsigned count,
-		     struct err *e)
+bool copies_read(struct db *db, const struct worker_identity *who, struct copies *copies, unsigned count, struct err *e)
 {
 	struct id_set set = {.count = 0};
 	bool has_replicas = false;
@@ -250,11 +231,6 @@ bool copies_read_set(struct db *db, const struct worker_identity *who, struct co
 		;
 	db_done(db);
 	return result == DB_DONE;
-}
-
-bool copies_read(struct db *db, const struct worker_identity *who, struct copies *c, struct err *e)
-{
-	return copies_read_set(db, who, c, 1, e);
 }
 
 unsigned copies_wanted(const struct copies *c)
@@ -275,9 +251,9 @@ bool copies_need_recovery(const struct copies *c)
 	       copies_dead_attempts(c) < PLACE_ATTEMPTS_MAX && c->live < copies_wanted(c);
 }
 
-bool copies_recover(struct db *db, const struct copies *c, struct operation *ret_op, struct err *e)
+void copies_recovery(const struct copies *c, struct operation *ret_op)
 {
-	struct operation op = {
+	*ret_op = (struct operation){
 		.operation_id = id_new(),
 		.instance_id = c->instance_id,
 		.org_id = c->org_id,
@@ -288,11 +264,6 @@ bool copies_recover(struct db *db, const struct copies *c, struct operation *ret
 		.source = SOURCE_RECOVERY,
 		.drain_s = -1,
 	};
-
-	if (!operation_insert(db, &op, e))
-		return false;
-	*ret_op = op;
-	return true;
 }
 
 bool copies_poison(struct db *db, const struct copies *c, const char *worker_id, unsigned *ret_ended, struct err *e)

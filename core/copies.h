@@ -59,19 +59,15 @@ struct copies {
 	bool is_own_build; /* we build this generation */
 };
 
-/* DB_DONE: no such row, or (skip_locked) another transaction holds it. */
-enum db_result copies_lock(struct db *db, const struct id *instance_id, bool skip_locked, struct copies *ret_copies,
-			   struct err *e) MUST_CHECK;
-/* After copies_lock. who NULL: nobody asks. */
-bool copies_read(struct db *db, const struct worker_identity *who, struct copies *c, struct err *e) MUST_CHECK;
 /*
- * The same for up to SQL_SET_MAX Apps at once. A single one is waited for; of several, those that another transaction
- * holds are skipped. ret_copies has the found ones first, in any order: *ret_count.
+ * Of 1 to SQL_SET_MAX Apps. skip_locked: those that another transaction holds are left out; else they are waited for.
+ * ret_copies has the found ones first, in any order: *ret_count.
  */
-bool copies_lock_set(struct db *db, const struct id_set *set, struct copies *ret_copies, unsigned *ret_count,
-		     struct err *e) MUST_CHECK;
-bool copies_read_set(struct db *db, const struct worker_identity *who, struct copies *copies, unsigned count,
-		     struct err *e) MUST_CHECK;
+bool copies_lock(struct db *db, const struct id_set *set, bool skip_locked, struct copies *ret_copies,
+		 unsigned *ret_count, struct err *e) MUST_CHECK;
+/* After copies_lock, of 1 to SQL_SET_MAX. who NULL: nobody asks. */
+bool copies_read(struct db *db, const struct worker_identity *who, struct copies *copies, unsigned count,
+		 struct err *e) MUST_CHECK;
 
 /* How many copies there should be: replicas, at most one on each live worker, at least one. */
 unsigned copies_wanted(const struct copies *c);
@@ -79,8 +75,8 @@ unsigned copies_wanted(const struct copies *c);
 unsigned copies_dead_attempts(const struct copies *c);
 /* A hot App that must be held, lacks copies, and that nothing brings back yet: no open operation, backoff or poison. */
 bool copies_need_recovery(const struct copies *c);
-/* Makes the recovery operation. */
-bool copies_recover(struct db *db, const struct copies *c, struct operation *ret_op, struct err *e) MUST_CHECK;
+/* The recovery operation, to be inserted. */
+void copies_recovery(const struct copies *c, struct operation *ret_op);
 /* Fails what is open with "poison", which stays on the row as the reason. */
 bool copies_poison(struct db *db, const struct copies *c, const char *worker_id, unsigned *ret_ended,
 		   struct err *e) MUST_CHECK;

@@ -280,7 +280,8 @@ static bool hand_over(struct db *db, const struct recording *job, struct place_s
 		return true;
 	if (is_awaited)
 		return newest_open_load(db, &c->instance_id, &step->next_op, e);
-	if (!copies_recover(db, c, &op, e))
+	copies_recovery(c, &op);
+	if (!operation_insert(db, &op, e))
 		return false;
 	step->next_op = op.operation_id;
 	return true;
@@ -399,11 +400,11 @@ static bool record_body(struct db *db, void *closure, struct err *e)
 		/* Rows of Apps are never removed: a restored backup knows nothing of it. */
 		step->result = PLACE_CHANGED;
 	}
-	if (!copies_lock_set(db, &all, copies, &count, e))
+	if (!copies_lock(db, &all, job->count > 1, copies, &count, e))
 		return false;
 	if (count == 0)
 		return true;
-	if (!copies_read_set(db, job->who, copies, count, e))
+	if (!copies_read(db, job->who, copies, count, e))
 		return false;
 	for (unsigned i = 0; i < count; i++) {
 		struct place_step *step = step_of(job, &copies[i].instance_id);

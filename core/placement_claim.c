@@ -397,11 +397,11 @@ static bool claim_body(struct db *db, void *closure, struct err *e)
 	}
 	if (job->org_to_lock && !quota_lock_org(db, job->org_to_lock, e))
 		return false;
-	if (!copies_lock_set(db, &all, copies, &count, e))
+	if (!copies_lock(db, &all, job->count > 1, copies, &count, e))
 		return false;
 	if (count == 0)
 		return true;
-	if (!copies_read_set(db, job->who, copies, count, e))
+	if (!copies_read(db, job->who, copies, count, e))
 		return false;
 	for (unsigned i = 0; i < count; i++) {
 		struct claim_step *step = step_of(job, &copies[i].instance_id);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Recovery. Every step first finds candidates with a plain read by an index, then takes their
- * rows one by one, CHUNK of them in one transaction, and decides each under its lock. A row that
- * somebody else holds is skipped: it is being dealt with, and the next pass comes soon.
+ * Recovery. Every step first finds candidates with a plain read by an index, then locks their rows, SQL_SET_MAX of them
+ * in one transaction, decides each, and writes what was decided in sets. A row that somebody else holds is skipped: it
+ * is being dealt with, and the next pass comes soon.
  *
  * Declaring a worker dead is giving its workers row another incarnation while
  * its lease has run out: from that statement on its writes find no row, and its
@@ -20,7 +20,6 @@
 #include "lib/arena.h"
 #include "lib/db.h"
 
-#define CHUNK 50          /* Apps in one transaction: short for those who wait for one of the rows */
 #define DEAD_BATCH 32     /* incarnations looked at in one pass */
 #define PRUNE_BATCH 5000  /* rows of worker_stats removed in one pass */
 #define MEMORY_MAX 262144 /* texts of the operations of one chunk */
@@ -48,16 +47,20 @@ static const char SQL_NEXT_INCARNATION[] =
 enum { NEXT_WORKER_ID, NEXT_INCARNATION, NEXT_STANDS };
 static const char SQL_PLACED[] =
 	"SELECT instance_id FROM placements WHERE worker_id = ? AND incarnation = ? ORDER BY instance_id LIMIT ?";
-static const char SQL_REMOVE_PLACEMENT[] =
-	"DELETE FROM placements WHERE instance_id = ? AND worker_id = ? AND incarnation = ?";
-static const char SQL_PUBLISH_NOW[] = "UPDATE operations SET next_publish_at = UTC_TIMESTAMP(3)"
-				      " WHERE instance_id = ? AND is_open = 1 AND next_publish_at > UTC_TIMESTAMP(3)";
+/* Of several tables, though there is one: only then may the index be named. */
+SQL_SET(SQL_REMOVE_PLACEMENTS,
+	"DELETE p FROM placements p FORCE INDEX (PRIMARY) WHERE p.worker_id = ? AND p.incarnation = ?"
+	" AND p.instance_id IN ",
+	"");
+SQL_SET(SQL_PUBLISH_NOW,
+	"UPDATE operations FORCE INDEX (operations_open) SET next_publish_at = UTC_TIMESTAMP(3) WHERE instance_id IN ",
+	" AND is_open = 1 AND next_publish_at > UTC_TIMESTAMP(3)");
 
 static const char SQL_BACKOFF_OVER[] =
 	"SELECT instance_id FROM orchestrator_instances WHERE wanted_hot = 1 AND next_attempt_at <= UTC_TIMESTAMP(3)"
 	" ORDER BY next_attempt_at LIMIT ?";
-static const char SQL_CLEAR_BACKOFF[] =
-	"UPDATE orchestrator_instances SET next_attempt_at = NULL WHERE instance_id = ?";
+SQL_SET(SQL_CLEAR_BACKOFF,
+	"UPDATE orchestrator_instances FORCE INDEX (PRIMARY) SET next_attempt_at = NULL WHERE instance_id IN ", "");
 /* Rather too many than too few: the decision is made under the lock. */
 static const char SQL_SWEEP[] =
 	"SELECT i.instance_id,"
@@ -78,15 +81,18 @@ static const char SQL_TO_PUBLISH[] =
 	" (w.worker_id IS NOT NULL AND (p.state = 'loading' OR p.build_generation IS NOT NULL)))) = 0"
 	" ORDER BY op.next_publish_at LIMIT ?";
 /* The first time again after 10 s, then twice as long each time. Assignments run from left to right. */
-static const char SQL_PUBLISHED[] =
-	"UPDATE operations SET publish_count = publish_count + 1,"
+SQL_SET(SQL_PUBLISHED,
+	"UPDATE operations FORCE INDEX (PRIMARY) SET publish_count = publish_count + 1,"
 	" next_publish_at = UTC_TIMESTAMP(3) + INTERVAL LEAST(300, 5 << LEAST(publish_count, 6)) SECOND"
-	" WHERE operation_id = ? AND is_open = 1";
+	" WHERE operation_id IN ",
+	" AND is_open = 1");
 static const char SQL_PUBLISH_LATER[] =
 	"UPDATE operations SET next_publish_at = UTC_TIMESTAMP(3) + INTERVAL ? * 1000 MICROSECOND"
 	" WHERE operation_id = ? AND is_open = 1";
-static const char SQL_OPERATION[] =
-	"SELECT " OPERATION_COLUMNS ", op.publish_count FROM operations op WHERE op.operation_id = ?";
+SQL_SET(SQL_OPERATIONS,
+	"SELECT " OPERATION_COLUMNS
+	", op.publish_count FROM operations op FORCE INDEX (PRIMARY) WHERE op.operation_id IN ",
+	"");
 enum { OPERATION_PUBLISH_COUNT = OPERATION_COLUMN_COUNT };
 
 static const char SQL_PRUNE_STATS[] =
@@ -96,7 +102,7 @@ static const char SQL_OLD_WORKERS[] =
 static const char SQL_PRUNE_WORKER[] = "DELETE FROM workers WHERE worker_id = ? AND incarnation = ? AND lease_until < "
 				       "UTC_TIMESTAMP(3) - INTERVAL 1 DAY";
 
-/* --- one App --- */
+/* --- one transaction --- */
 
 enum step { STEP_REAP, STEP_RETRY, STEP_SWEEP };
 
@@ -105,109 +111,135 @@ struct incarnation {
 	struct id id;
 };
 
+/* The Apps of one transaction that were locked. */
+struct locked {
+	struct copies copies[SQL_SET_MAX];
+	unsigned ended[SQL_SET_MAX]; /* operations ended here, of each */
+	unsigned count;
+};
+
 struct chunk {
 	enum step step;
 	const struct incarnation *dead; /* STEP_REAP */
-	const struct id *ids;
-	unsigned count;
-	struct recovered done[CHUNK];
+	struct id_set ids;
+	struct recovered done[SQL_SET_MAX];
 	unsigned done_count;
 };
-
-static bool write_row(struct db *db, const char *sql, const struct id *id, struct err *e)
-{
-	db_use(db, sql);
-	db_bind_id(db, id);
-	return db_exec(db, e);
-}
-
-static bool remove_placement(struct db *db, const struct incarnation *dead, const struct id *instance_id, struct err *e)
-{
-	db_use(db, SQL_REMOVE_PLACEMENT);
-	db_bind_id(db, instance_id);
-	db_bind_str(db, dead->worker_id);
-	db_bind_id(db, &dead->id);
-	return db_exec(db, e);
-}
 
 static bool is_poisoned(const struct copies *c)
 {
 	return copies_dead_attempts(c) >= PLACE_ATTEMPTS_MAX && c->live == 0;
 }
 
-/* Ends what is fulfilled and what can never be; *ret_ended counts both. */
-static bool end_operations(struct db *db, const struct copies *c, bool is_poison, unsigned *ret_ended, struct err *e)
+/* Ends what is fulfilled. */
+static bool settle(struct db *db, struct locked *apps, struct err *e)
 {
-	unsigned settled = 0;
-	unsigned failed = 0;
+	struct id_set open = {.count = 0};
+	unsigned ended = 0;
 
-	if (c->has_open && !operation_settle(db, &c->instance_id, NULL, &settled, e))
+	for (unsigned i = 0; i < apps->count; i++)
+		if (apps->copies[i].has_open)
+			id_set_add(&open, &apps->copies[i].instance_id);
+	if (open.count > 0 && !operation_settle_set(db, &open, NULL, &ended, e))
 		return false;
-	if (is_poison && !copies_poison(db, c, NULL, &failed, e))
-		return false;
-	*ret_ended = settled + failed;
+	/* Whose they were is not known: who waits for one of these Apps looks again. */
+	for (unsigned i = 0; i < apps->count; i++)
+		apps->ended[i] = apps->copies[i].has_open ? ended : 0;
 	return true;
 }
 
-/* What the step changes before the App is looked at. */
-static bool prepare(struct db *db, const struct chunk *chunk, const struct id *instance_id, struct err *e)
+/* Ends what can never be. */
+static bool fail_poisoned(struct db *db, struct locked *apps, bool is_open_needed, struct err *e)
 {
+	for (unsigned i = 0; i < apps->count; i++) {
+		const struct copies *c = &apps->copies[i];
+		unsigned failed;
+
+		if (!is_poisoned(c) || (is_open_needed && !c->has_open_load))
+			continue;
+		if (!copies_poison(db, c, NULL, &failed, e))
+			return false;
+		apps->ended[i] += failed;
+	}
+	return true;
+}
+
+/* What the step changes before the Apps are looked at. */
+static bool prepare(struct db *db, const struct chunk *chunk, const struct locked *apps, struct err *e)
+{
+	struct id_set set = {.count = 0};
+
+	for (unsigned i = 0; i < apps->count; i++)
+		id_set_add(&set, &apps->copies[i].instance_id);
 	switch (chunk->step) {
 	case STEP_REAP:
-		return remove_placement(db, chunk->dead, instance_id, e);
+		sql_use_set(db, SQL_REMOVE_PLACEMENTS, &set);
+		db_bind_str(db, chunk->dead->worker_id);
+		db_bind_id(db, &chunk->dead->id);
+		sql_bind_set(db, &set);
+		return db_exec(db, e);
 	case STEP_RETRY:
-		return write_row(db, SQL_CLEAR_BACKOFF, instance_id, e);
+		return sql_exec_set(db, SQL_CLEAR_BACKOFF, &set, e);
 	case STEP_SWEEP:
 		break;
 	}
 	return true;
 }
 
-static bool recover_app(struct db *db, struct chunk *chunk, const struct id *instance_id, struct err *e)
+/* Recovery operations for those that need one; all come to chunk->done. */
+static bool bring_back(struct db *db, struct chunk *chunk, const struct locked *apps, struct err *e)
 {
-	struct recovered r = {.instance_id = *instance_id};
-	struct copies c;
+	const struct operation *ops[SQL_SET_MAX];
+	unsigned count = 0;
 
-	switch (copies_lock(db, instance_id, true, &c, e)) {
-	case DB_ROW:
-		break;
-	case DB_DONE:
-		return true; /* somebody else holds it */
-	case DB_FAIL:
-		return false;
+	for (unsigned i = 0; i < apps->count; i++) {
+		const struct copies *c = &apps->copies[i];
+		struct recovered *r = &chunk->done[i];
+
+		*r = (struct recovered){.instance_id = c->instance_id, .org_id = c->org_id, .ended = apps->ended[i]};
+		if (!copies_need_recovery(c))
+			continue;
+		copies_recovery(c, &r->op);
+		ops[count++] = &r->op;
 	}
-	if (!prepare(db, chunk, instance_id, e) || !copies_read(db, NULL, &c, e))
-		return false;
-	r.org_id = c.org_id;
-	bool is_poison = is_poisoned(&c) && (chunk->step == STEP_REAP || c.has_open_load);
-	if (!end_operations(db, &c, is_poison, &r.ended, e))
-		return false;
-	if (copies_need_recovery(&c) && !copies_recover(db, &c, &r.op, e))
-		return false;
-	if (c.has_open_load && chunk->step != STEP_SWEEP && !write_row(db, SQL_PUBLISH_NOW, instance_id, e))
-		return false;
-	chunk->done[chunk->done_count++] = r;
-	return true;
+	chunk->done_count = apps->count;
+	return count == 0 || operation_insert_set(db, ops, count, e);
+}
+
+static bool publish_now(struct db *db, const struct locked *apps, struct err *e)
+{
+	struct id_set set = {.count = 0};
+
+	for (unsigned i = 0; i < apps->count; i++)
+		if (apps->copies[i].has_open_load)
+			id_set_add(&set, &apps->copies[i].instance_id);
+	return sql_exec_set(db, SQL_PUBLISH_NOW, &set, e);
 }
 
 static bool chunk_body(struct db *db, void *closure, struct err *e)
 {
 	struct chunk *chunk = closure;
+	struct locked apps;
 
 	chunk->done_count = 0;
-	for (unsigned i = 0; i < chunk->count; i++)
-		if (!recover_app(db, chunk, &chunk->ids[i], e))
-			return false;
-	return true;
+	if (!copies_lock(db, &chunk->ids, true, apps.copies, &apps.count, e))
+		return false;
+	if (apps.count == 0)
+		return true;
+	return prepare(db, chunk, &apps, e) && copies_read(db, NULL, apps.copies, apps.count, e) &&
+	       settle(db, &apps, e) && fail_poisoned(db, &apps, chunk->step != STEP_REAP, e) &&
+	       bring_back(db, chunk, &apps, e) && (chunk->step == STEP_SWEEP || publish_now(db, &apps, e));
 }
 
 static bool recover_apps(struct db *db, enum step step, const struct incarnation *dead, const struct id *ids,
 			 unsigned count, recovered_fn fn, void *closure, struct err *e)
 {
-	for (unsigned at = 0; at < count; at += CHUNK) {
-		struct chunk chunk = {.step = step, .dead = dead, .ids = ids + at};
+	struct chunk chunk;
 
-		chunk.count = count - at < CHUNK ? count - at : CHUNK;
+	for (unsigned at = 0; at < count;) {
+		chunk = (struct chunk){.step = step, .dead = dead};
+		while (at < count && chunk.ids.count < SQL_SET_MAX)
+			id_set_add(&chunk.ids, &ids[at++]);
 		if (!db_transaction(db, chunk_body, &chunk, e))
 			return false;
 		for (unsigned i = 0; i < chunk.done_count; i++)
@@ -398,29 +430,40 @@ struct publishing {
 	struct arena *mem;
 	const struct due *due;
 	unsigned count;
-	struct republish done[CHUNK];
+	struct republish done[SQL_SET_MAX];
 	unsigned done_count;
 };
 
-static bool read_operation(struct db *db, struct arena *mem, const struct id *operation_id, struct republish *ret_r,
-			   struct err *e)
+static const struct copies *copies_by_id(const struct locked *apps, const struct id *instance_id)
 {
-	db_use(db, SQL_OPERATION);
-	db_bind_id(db, operation_id);
-	switch (sql_first(db, e)) {
-	case DB_ROW:
-		operation_from_row(db, mem, 0, &ret_r->op);
-		ret_r->publish_count = (unsigned)db_col_u64(db, OPERATION_PUBLISH_COUNT);
-		return sql_mem_ok(mem, e);
-	case DB_DONE:
-		return err_set(e, ERR_MISSING, "operation %s is gone", operation_id->text);
-	case DB_FAIL:
-		break;
-	}
-	return false;
+	for (unsigned i = 0; i < apps->count; i++)
+		if (id_equal(&apps->copies[i].instance_id, instance_id))
+			return &apps->copies[i];
+	return NULL;
 }
 
-/* While a backoff runs there is nothing to say: it is published when that is over. */
+static bool lock_due(struct db *db, const struct publishing *p, struct locked *apps, struct err *e)
+{
+	struct id_set ids = {.count = 0};
+
+	for (unsigned i = 0; i < p->count; i++)
+		if (!id_set_has(&ids, &p->due[i].instance_id))
+			id_set_add(&ids, &p->due[i].instance_id);
+	return copies_lock(db, &ids, true, apps->copies, &apps->count, e) &&
+	       (apps->count == 0 || copies_read(db, NULL, apps->copies, apps->count, e));
+}
+
+/* What somebody drains or builds will be heard of. */
+static void leave_the_busy(struct locked *apps)
+{
+	unsigned left = 0;
+
+	for (unsigned i = 0; i < apps->count; i++)
+		if (!apps->copies[i].is_busy)
+			apps->copies[left++] = apps->copies[i];
+	apps->count = left;
+}
+
 static bool postpone(struct db *db, const struct due *due, int64_t delay_ms, struct err *e)
 {
 	db_use(db, SQL_PUBLISH_LATER);
@@ -429,45 +472,68 @@ static bool postpone(struct db *db, const struct due *due, int64_t delay_ms, str
 	return db_exec(db, e);
 }
 
-static bool publish_one(struct db *db, struct publishing *p, const struct due *due, struct err *e)
+/* When each comes again. While a backoff runs there is nothing to say: it is published when that is over. */
+static bool set_next(struct db *db, const struct publishing *p, const struct locked *apps, struct id_set *ret_due,
+		     struct err *e)
+{
+	struct id_set now = {.count = 0};
+
+	ret_due->count = 0;
+	for (unsigned i = 0; i < p->count; i++) {
+		const struct copies *c = copies_by_id(apps, &p->due[i].instance_id);
+
+		if (!c)
+			continue;
+		id_set_add(ret_due, &p->due[i].operation_id);
+		if (c->retry_in_ms <= 0)
+			id_set_add(&now, &p->due[i].operation_id);
+		else if (!postpone(db, &p->due[i], c->retry_in_ms, e))
+			return false;
+	}
+	return sql_exec_set(db, SQL_PUBLISHED, &now, e);
+}
+
+static void republish_from_row(struct db *db, struct publishing *p, const struct locked *apps)
 {
 	struct republish r = {.use_loads = false};
-	struct copies c;
+	const struct copies *c;
 
-	switch (copies_lock(db, &due->instance_id, true, &c, e)) {
-	case DB_ROW:
-		break;
-	case DB_DONE:
-		return true;
-	case DB_FAIL:
-		return false;
-	}
-	if (!copies_read(db, NULL, &c, e))
-		return false;
-	if (c.is_busy)
-		return true;
-	if (!end_operations(db, &c, is_poisoned(&c) && c.has_open_load, &r.ended, e))
-		return false;
-	bool is_later = c.retry_in_ms > 0;
-	if (!(is_later ? postpone(db, due, c.retry_in_ms, e) : write_row(db, SQL_PUBLISHED, &due->operation_id, e)) ||
-	    !read_operation(db, p->mem, &due->operation_id, &r, e))
-		return false;
-	r.use_loads = r.op.action != ACTION_UNLOAD && c.live < copies_wanted(&c);
-	if (r.ended > 0 || (op_is_open(r.op.state) && !is_later))
+	operation_from_row(db, p->mem, 0, &r.op);
+	r.publish_count = (unsigned)db_col_u64(db, OPERATION_PUBLISH_COUNT);
+	c = copies_by_id(apps, &r.op.instance_id);
+	r.use_loads = r.op.action != ACTION_UNLOAD && c->live < copies_wanted(c);
+	r.ended = apps->ended[c - apps->copies];
+	if (r.ended > 0 || (op_is_open(r.op.state) && c->retry_in_ms <= 0))
 		p->done[p->done_count++] = r;
-	return true;
+}
+
+static bool read_operations(struct db *db, struct publishing *p, const struct locked *apps, const struct id_set *due,
+			    struct err *e)
+{
+	enum db_result result;
+
+	if (due->count == 0)
+		return true;
+	sql_use_set(db, SQL_OPERATIONS, due);
+	sql_bind_set(db, due);
+	while ((result = db_step(db, e)) == DB_ROW)
+		republish_from_row(db, p, apps);
+	return result == DB_DONE && sql_mem_ok(p->mem, e);
 }
 
 static bool publish_body(struct db *db, void *closure, struct err *e)
 {
 	struct publishing *p = closure;
+	struct locked apps;
+	struct id_set due;
 
 	p->done_count = 0;
 	arena_clear(p->mem);
-	for (unsigned i = 0; i < p->count; i++)
-		if (!publish_one(db, p, &p->due[i], e))
-			return false;
-	return true;
+	if (!lock_due(db, p, &apps, e))
+		return false;
+	leave_the_busy(&apps);
+	return settle(db, &apps, e) && fail_poisoned(db, &apps, true, e) && set_next(db, p, &apps, &due, e) &&
+	       read_operations(db, p, &apps, &due, e);
 }
 
 static bool read_due(struct db *db, struct due *ret_due, unsigned max, unsigned *ret_count, struct err *e)
@@ -494,9 +560,9 @@ bool recovery_republish(struct db *db, unsigned max, republish_fn fn, void *clos
 	unsigned count;
 	bool ok = read_due(db, due, max < RECOVERY_PUBLISH_MAX ? max : RECOVERY_PUBLISH_MAX, &count, e);
 
-	for (unsigned at = 0; ok && at < count; at += CHUNK) {
+	for (unsigned at = 0; ok && at < count; at += SQL_SET_MAX) {
 		p.due = due + at;
-		p.count = count - at < CHUNK ? count - at : CHUNK;
+		p.count = count - at < SQL_SET_MAX ? count - at : SQL_SET_MAX;
 		ok = db_transaction(db, publish_body, &p, e);
 		for (unsigned i = 0; ok && i < p.done_count; i++) {
 			published += op_is_open(p.done[i].op.state);

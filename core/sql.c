@@ -49,6 +49,14 @@ void id_set_add(struct id_set *set, const struct id *id)
 	set->ids[set->count++] = *id;
 }
 
+bool id_set_has(const struct id_set *set, const struct id *id)
+{
+	for (unsigned i = 0; i < set->count; i++)
+		if (id_equal(&set->ids[i], id))
+			return true;
+	return false;
+}
+
 void sql_use_set(struct db *db, const char *const *sql, const struct id_set *set)
 {
 	assert(set->count >= 1 && set->count <= SQL_SET_MAX);

@@ -49,7 +49,9 @@ struct id_set {
 	struct id ids[SQL_SET_MAX];
 	unsigned count;
 };
+/* It is not in it yet. */
 void id_set_add(struct id_set *set, const struct id *id);
+bool id_set_has(const struct id_set *set, const struct id *id);
 #define SQL_MARKS_8 "?, ?, ?, ?, ?, ?, ?, ?"
 #define SQL_MARKS_32 SQL_MARKS_8 ", " SQL_MARKS_8 ", " SQL_MARKS_8 ", " SQL_MARKS_8
 #define SQL_SET(name, before, after)                                                                                   \

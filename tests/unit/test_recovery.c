@@ -98,6 +98,16 @@ static void on_republish(void *closure, const struct republish *r)
 	seen++;
 }
 
+/* The operation that the App was given; "": none. */
+static struct id recovery_of(const struct id *app)
+{
+	for (unsigned i = 0; i < seen && i < SEEN_MAX; i++)
+		if (id_equal(&recovered[i].instance_id, app))
+			return recovered[i].op.operation_id;
+	CU_FAIL("not seen");
+	return (struct id){""};
+}
+
 static bool reap(void)
 {
 	bool has_more = true;
@@ -139,13 +149,13 @@ static void copies_of_an_expired_lease_go_and_hot_apps_come_back(void)
 	CU_ASSERT_FALSE(reap());
 	CU_ASSERT_EQUAL(placements(&app) + placements(&demand), 0);
 	CU_ASSERT_EQUAL_FATAL(seen, 2);
-	CU_ASSERT_STRING_EQUAL(recovered[0].instance_id.text, app.text); /* made first, so first in order */
+	struct id op = recovery_of(&app), none = recovery_of(&demand);
 	CU_ASSERT_STRING_EQUAL(recovered[0].org_id.text, org.text);
-	CU_ASSERT_TRUE(id_is_set(&recovered[0].op.operation_id));
-	CU_ASSERT_FALSE(id_is_set(&recovered[1].op.operation_id));
+	CU_ASSERT_TRUE(id_is_set(&op));
+	CU_ASSERT_FALSE(id_is_set(&none));
 	CU_ASSERT_EQUAL(fixture_number("SELECT action = 'load' AND source = 'recovery' AND state = 'accepted' AND"
 				       " tier = 'hot' FROM operations WHERE operation_id = ?",
-				       &recovered[0].op.operation_id),
+				       &op),
 			1);
 	CU_ASSERT_FALSE(reap());
 	CU_ASSERT_EQUAL(seen, 0);
@@ -436,9 +446,9 @@ static void a_hot_app_is_retried_when_its_backoff_is_over(void)
 	place(&served, &w1, "ready");
 	CU_ASSERT_FALSE(retry());
 	CU_ASSERT_EQUAL_FATAL(seen, 2);
-	CU_ASSERT_FALSE(id_is_set(&recovered[0].op.operation_id)); /* served */
-	CU_ASSERT_STRING_EQUAL(recovered[1].instance_id.text, over.text);
-	CU_ASSERT_TRUE(id_is_set(&recovered[1].op.operation_id));
+	struct id none = recovery_of(&served), op = recovery_of(&over);
+	CU_ASSERT_FALSE(id_is_set(&none));
+	CU_ASSERT_TRUE(id_is_set(&op));
 	CU_ASSERT_EQUAL(open_operations(&over), 1);
 	CU_ASSERT_EQUAL(open_operations(&waiting) + open_operations(&demand) + open_operations(&served), 0);
 	/* It does not come twice, and its failures go on counting. */
@@ -667,6 +677,17 @@ static void a_pass_costs_what_it_finds(void)
 	before = rows_read();
 	CU_ASSERT_TRUE(recovery_sweep(fx.db, &cursor, on_recovered, NULL, &err));
 	CU_ASSERT(rows_read() - before - own < 10 * RECOVERY_BATCH);
+	/* The copies of a dead worker, some at a time. */
+	expire(&w1);
+	before = rows_read();
+	CU_ASSERT_TRUE(reap());
+	CU_ASSERT_EQUAL(seen, RECOVERY_BATCH);
+	CU_ASSERT(rows_read() - before - own < 30 * RECOVERY_BATCH);
+	fixture_run(fx.db, "UPDATE orchestrator_instances SET next_attempt_at = NOW(3) WHERE wanted_hot = 1 LIMIT 300");
+	before = rows_read();
+	CU_ASSERT_TRUE(retry());
+	CU_ASSERT_EQUAL(seen, RECOVERY_BATCH);
+	CU_ASSERT(rows_read() - before - own < 30 * RECOVERY_BATCH);
 }
 
 static CU_TestInfo reap_cases[] = {
