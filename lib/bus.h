@@ -62,6 +62,10 @@ bool bus_flush(struct bus *bus, int timeout_ms, struct err *e) MUST_CHECK;
  * ack in time. */
 bool bus_stream_publish(struct bus *bus, const char *subject, const char *msg_id, const void *data, size_t len,
 			int timeout_ms, bool *ret_is_duplicate, struct err *e) MUST_CHECK;
+/* Its two halves, so that many may be under way at once. The second waits, and ends the call whatever comes. */
+bool bus_stream_publish_start(struct bus *bus, const char *subject, const char *msg_id, const void *data, size_t len,
+			      struct bus_call **ret_call, struct err *e) MUST_CHECK;
+bool bus_stream_publish_end(struct bus_call **call, int timeout_ms, bool *ret_is_duplicate, struct err *e) MUST_CHECK;
 
 /* --- messages --- */
 const char *bus_msg_subject(const struct bus_msg *m);

@@ -94,18 +94,22 @@ static bool take_answer(struct bus_call *call, int timeout_ms, enum err_code tim
 
 /* --- publishing --- */
 
-bool bus_stream_publish(struct bus *bus, const char *subject, const char *msg_id, const void *data, size_t len,
-			int timeout_ms, bool *ret_is_duplicate, struct err *e)
+bool bus_stream_publish_start(struct bus *bus, const char *subject, const char *msg_id, const void *data, size_t len,
+			      struct bus_call **ret_call, struct err *e)
 {
-	struct bus_call *call = NULL;
+	return call_start(bus, subject, msg_id, data, len, ret_call, e);
+}
+
+bool bus_stream_publish_end(struct bus_call **call, int timeout_ms, bool *ret_is_duplicate, struct err *e)
+{
+	struct bus_call *taken = *call;
 	struct jval *answer = NULL;
 	int64_t number;
 	bool ok;
 
-	if (!call_start(bus, subject, msg_id, data, len, &call, e))
+	*call = NULL;
+	if (!take_answer(taken, timeout_ms, ERR_UNCERTAIN, &answer, e))
 		return false;
-	if (!take_answer(call, timeout_ms, ERR_UNCERTAIN, &answer, e))
-		return err_ctx(e, "%.100s", subject);
 	ok = check_answer(answer, &number, e);
 	if (!ok && e)
 		e->code = ERR_DOWN;
@@ -114,7 +118,17 @@ bool bus_stream_publish(struct bus *bus, const char *subject, const char *msg_id
 	if (ok && ret_is_duplicate)
 		*ret_is_duplicate = jval_bool(jval_get(answer, "duplicate"));
 	jval_free(&answer);
-	return ok || err_ctx(e, "%.100s", subject);
+	return ok;
+}
+
+bool bus_stream_publish(struct bus *bus, const char *subject, const char *msg_id, const void *data, size_t len,
+			int timeout_ms, bool *ret_is_duplicate, struct err *e)
+{
+	struct bus_call *call = NULL;
+
+	if (!bus_stream_publish_start(bus, subject, msg_id, data, len, &call, e))
+		return false;
+	return bus_stream_publish_end(&call, timeout_ms, ret_is_duplicate, e) || err_ctx(e, "%.100s", subject);
 }
 
 /* --- management --- */

@@ -24,8 +24,14 @@
 #include "worker/lease_keeper.h"
 
 #define PUBLISH_TIMEOUT_MS 1000
-#define ROUNDS_MAX 50 /* of one step in one pass */
+#define PUBLISHING_MAX 64 /* events on their way to the stream at once */
+#define ROUNDS_MAX 50     /* of one step in one pass */
 #define PRUNE_EVERY_MS 60000
+
+struct publishing {
+	struct bus_call *call;
+	struct id operation_id;
+};
 
 struct recovery_pass {
 	struct engine *engine;
@@ -41,35 +47,61 @@ struct recovery_pass {
 	int64_t pruned_ms;
 	bool is_leader, was_down;
 	bool is_bus_stalled; /* no ack came in this pass: the rest is published again later */
+	struct publishing publishing[PUBLISHING_MAX];
+	unsigned publishing_count;
 	unsigned recovered, republished;
 };
 
-static bool publish(struct recovery_pass *p, const struct operation *op, bool use_loads, unsigned publish_count)
+/* What came of a publication; ours to end. */
+static void published(struct recovery_pass *p, const struct id *operation_id, bool ok, const struct err *e)
+{
+	if (!ok)
+		log_debug("event not published; it is published again", "operation=%s error=%s", operation_id->text,
+			  e->text);
+	p->is_bus_stalled |= !ok && e->code == ERR_UNCERTAIN;
+}
+
+/* Waits for all that are under way: after the first that was not acknowledged in time only looks. */
+static void collect(struct recovery_pass *p)
+{
+	for (unsigned i = 0; i < p->publishing_count; i++) {
+		struct err e = {0};
+		bool ok = bus_stream_publish_end(&p->publishing[i].call, p->is_bus_stalled ? 0 : PUBLISH_TIMEOUT_MS,
+						 NULL, &e);
+
+		published(p, &p->publishing[i].operation_id, ok, &e);
+	}
+	p->publishing_count = 0;
+}
+
+static void publish(struct recovery_pass *p, const struct operation *op, bool use_loads, unsigned publish_count)
 {
 	struct event event;
 	struct buf body;
 	char subject[EVENT_SUBJECT_SIZE], msg_id[EVENT_MSG_ID_SIZE];
+	struct publishing *slot = &p->publishing[p->publishing_count];
 	struct err e = {0};
-	bool is_duplicate, ok;
+	bool ok;
 
+	if (use_loads && p->is_bus_stalled)
+		return;
 	event_of_operation(op, &event);
 	event_subject(use_loads ? EVENT_LOAD : EVENT_CHANGE, &op->org_id, &op->instance_id, subject);
 	event_msg_id(&op->operation_id, publish_count, msg_id);
 	buf_init(&body, EVENT_BYTES_MAX);
 	event_encode(&event, &body);
-	if (use_loads && p->is_bus_stalled)
-		ok = err_set(&e, ERR_TIMEOUT, "the one before was not acknowledged");
-	else if (use_loads)
-		ok = bus_stream_publish(p->engine->bus, subject, msg_id, body.data, body.len, PUBLISH_TIMEOUT_MS,
-					&is_duplicate, &e);
+	if (use_loads)
+		ok = bus_stream_publish_start(p->engine->bus, subject, msg_id, body.data, body.len, &slot->call, &e);
 	else
 		ok = bus_publish(p->engine->bus, subject, NULL, body.data, body.len, &e);
-	if (!ok)
-		log_debug("event not published; it is published again", "operation=%s error=%s", op->operation_id.text,
-			  e.text);
 	buf_clear(&body);
-	p->is_bus_stalled |= !ok && e.code == ERR_UNCERTAIN;
-	return ok;
+	if (!ok || !use_loads) {
+		published(p, &op->operation_id, ok, &e);
+		return;
+	}
+	slot->operation_id = op->operation_id;
+	if (++p->publishing_count == PUBLISHING_MAX)
+		collect(p);
 }
 
 static void on_recovered(void *closure, const struct recovered *r)
@@ -80,7 +112,7 @@ static void on_recovered(void *closure, const struct recovered *r)
 	if (r->ended > 0)
 		engine_report(p->engine, &r->org_id, &r->instance_id, "unloaded", NULL);
 	if (id_is_set(&r->op.operation_id) && atomic_load(&p->engine->bus_is_up))
-		(void)publish(p, &r->op, true, 0);
+		publish(p, &r->op, true, 0);
 }
 
 static void on_republish(void *closure, const struct republish *r)
@@ -92,7 +124,7 @@ static void on_republish(void *closure, const struct republish *r)
 	if (!op_is_open(r->op.state))
 		return;
 	p->republished++;
-	(void)publish(p, &r->op, r->use_loads, r->publish_count);
+	publish(p, &r->op, r->use_loads, r->publish_count);
 }
 
 static bool is_ending(struct recovery_pass *p)
@@ -120,6 +152,7 @@ static bool has_room(struct recovery_pass *p)
 	struct bus_consumer_info info;
 	struct err e = {0};
 
+	collect(p);
 	if (!atomic_load(&p->engine->bus_is_up) || p->is_bus_stalled || is_ending(p))
 		return false;
 	if (bus_consumer_info(p->engine->bus, EVENT_STREAM, EVENT_CONSUMER, PUBLISH_TIMEOUT_MS, &info, &e))
@@ -222,6 +255,7 @@ static void round_once(struct recovery_pass *p)
 	p->is_bus_stalled = false;
 	bool ok = pass_once(p, &e);
 
+	collect(p);
 	if (!ok && !p->was_down)
 		log_warn("recovery pass failed; trying again", "error=%s", e.text);
 	if (ok && p->recovered + p->republished > 0)

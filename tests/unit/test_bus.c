@@ -861,11 +861,39 @@ static void an_unanswered_publish_is_uncertain(void)
 {
 	struct box box = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 	struct bus_sub *sub = subscribe(other, "test.silent", NULL, into_box, &box);
+	struct bus_call *silent = NULL, *heard = NULL;
 
 	flush(other);
 	CU_ASSERT_FALSE(bus_stream_publish(bus, "test.silent", "1", "x", 1, 50, NULL, &err));
 	CU_ASSERT_EQUAL(err.code, ERR_UNCERTAIN);
+	CU_ASSERT_TRUE(bus_stream_publish_start(bus, "test.silent", "1", "x", 1, &silent, &err));
+	CU_ASSERT_TRUE(bus_stream_publish_start(bus, "test.load.a", "heard", "x", 1, &heard, &err));
+	CU_ASSERT_FALSE(bus_stream_publish_end(&silent, 50, NULL, &err));
+	CU_ASSERT_EQUAL(err.code, ERR_UNCERTAIN);
+	CU_ASSERT_TRUE(bus_stream_publish_end(&heard, WAIT_MS, NULL, &err));
+	CU_ASSERT_PTR_NULL(silent);
+	CU_ASSERT_PTR_NULL(heard);
 	drain(other, &sub, 1);
+}
+
+static void many_publishes_are_under_way_at_once(void)
+{
+	static const struct {
+		const char *id;
+		bool is_duplicate;
+	} rows[] = {{"many.1", false}, {"many.2", false}, {"many.1", true}, {"many.3", false}};
+	struct bus_call *calls[ARRAY_LEN(rows)] = {NULL};
+	uint64_t before = info().waiting;
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		CU_ASSERT_TRUE(bus_stream_publish_start(bus, "test.load.a", rows[i].id, "x", 1, &calls[i], &err));
+	for (size_t i = ARRAY_LEN(rows); i-- > 0;) {
+		bool is_duplicate = !rows[i].is_duplicate;
+
+		CU_ASSERT_TRUE(bus_stream_publish_end(&calls[i], WAIT_MS, &is_duplicate, &err));
+		CU_ASSERT_EQUAL(is_duplicate, rows[i].is_duplicate);
+	}
+	CU_ASSERT_EQUAL(info().waiting, before + 3);
 }
 
 /* What conf/nats.conf grants a worker must be enough. */
@@ -947,6 +975,7 @@ static CU_TestInfo cases[] = {
 	{"a wiped store is made again", a_wiped_store_is_made_again},
 	{"a store wiped under the server is made again", a_store_wiped_under_the_server_is_made_again},
 	{"an unanswered publish is uncertain", an_unanswered_publish_is_uncertain},
+	{"many publishes are under way at once", many_publishes_are_under_way_at_once},
 	{"few permissions are enough", few_permissions_are_enough},
 	CU_TEST_INFO_NULL,
 };
