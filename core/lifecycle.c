@@ -339,21 +339,8 @@ static void accept_set(struct db *db, struct lifecycle_step **steps, unsigned co
 	}
 }
 
-void lifecycle_accept_set(struct db *db, struct lifecycle_step **steps, unsigned count)
+void lifecycle_accept(struct db *db, struct lifecycle_step **steps, unsigned count)
 {
 	for (unsigned at = 0; at < count; at += SQL_SET_MAX)
 		accept_set(db, steps + at, count - at < SQL_SET_MAX ? count - at : SQL_SET_MAX);
-}
-
-bool lifecycle_accept(struct db *db, struct arena *mem, const struct lifecycle_request *request,
-		      struct lifecycle_accepted *ret_accepted, enum problem *ret_problem, struct err *e)
-{
-	struct lifecycle_step step = {.request = request, .mem = mem};
-
-	accept_one(db, &step);
-	if (!step.ok)
-		return err_set(e, step.e.code, "%s", step.e.text);
-	*ret_accepted = step.accepted;
-	*ret_problem = step.problem;
-	return true;
 }

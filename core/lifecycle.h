@@ -41,15 +41,10 @@ struct lifecycle_step {
 };
 
 /*
- * Any count; each is answered as lifecycle_accept would, but most of them share transactions: the more at once, the
- * less each costs.
+ * Any count; the more at once, the less each costs, as most of them share transactions. A refusal (problem) is audited
+ * too, in a transaction of its own. Not ok: ERR_DOWN nothing was written, ERR_UNCERTAIN the commit's outcome is
+ * unknown: operation_get on a new connection tells.
  */
-void lifecycle_accept_set(struct db *db, struct lifecycle_step **steps, unsigned count);
-/*
- * One. A refusal (*ret_problem) is audited too, in a transaction of its own. False: ERR_DOWN nothing was written,
- * ERR_UNCERTAIN the commit's outcome is unknown: operation_get on a new connection tells.
- */
-bool lifecycle_accept(struct db *db, struct arena *mem, const struct lifecycle_request *request,
-		      struct lifecycle_accepted *ret_accepted, enum problem *ret_problem, struct err *e) MUST_CHECK;
+void lifecycle_accept(struct db *db, struct lifecycle_step **steps, unsigned count);
 
 #endif

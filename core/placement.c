@@ -75,6 +75,7 @@ struct recording {
 	const struct worker_identity *who;
 	struct place_step **steps;
 	unsigned count;
+	struct id_set all; /* the Apps, in the order of the steps */
 	/* What is written for many at the end. */
 	struct id_set ready, trouble_over, version_good, all_good, to_settle;
 };
@@ -375,39 +376,30 @@ static bool write_sets(struct db *db, const struct recording *job, struct err *e
 	       (job->to_settle.count == 0 || operation_settle_set(db, &job->to_settle, job->who->worker_id, &ended, e));
 }
 
-static struct place_step *step_of(const struct recording *job, const struct id *instance_id)
-{
-	for (unsigned i = 0; i < job->count; i++)
-		if (id_equal(&job->steps[i]->instance_id, instance_id))
-			return job->steps[i];
-	return NULL;
-}
-
 static bool record_body(struct db *db, void *closure, struct err *e)
 {
 	struct recording *job = closure;
 	struct copies copies[SQL_SET_MAX];
-	struct id_set all = {.count = 0};
 	unsigned count;
 
-	job->ready.count = job->trouble_over.count = job->version_good.count = job->all_good.count = 0;
+	job->all.count = job->ready.count = job->trouble_over.count = job->version_good.count = job->all_good.count = 0;
 	job->to_settle.count = 0;
 	for (unsigned i = 0; i < job->count; i++) {
 		struct place_step *step = job->steps[i];
-		id_set_add(&all, &step->instance_id);
+		id_set_add(&job->all, &step->instance_id);
 		step->next_op = (struct id){""};
 		step->is_left_over = job->count > 1; /* until its row was locked */
 		/* Rows of Apps are never removed: a restored backup knows nothing of it. */
 		step->result = PLACE_CHANGED;
 	}
-	if (!copies_lock(db, &all, job->count > 1, copies, &count, e))
+	if (!copies_lock(db, &job->all, job->count > 1, copies, &count, e))
 		return false;
 	if (count == 0)
 		return true;
 	if (!copies_read(db, job->who, copies, count, e))
 		return false;
 	for (unsigned i = 0; i < count; i++) {
-		struct place_step *step = step_of(job, &copies[i].instance_id);
+		struct place_step *step = job->steps[id_set_find(&job->all, &copies[i].instance_id)];
 
 		step->is_left_over = false;
 		if (!record_one(db, job, step, &copies[i], e))

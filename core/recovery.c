@@ -447,7 +447,7 @@ static bool lock_due(struct db *db, const struct publishing *p, struct locked *a
 	struct id_set ids = {.count = 0};
 
 	for (unsigned i = 0; i < p->count; i++)
-		if (!id_set_has(&ids, &p->due[i].instance_id))
+		if (id_set_find(&ids, &p->due[i].instance_id) < 0)
 			id_set_add(&ids, &p->due[i].instance_id);
 	return copies_lock(db, &ids, true, apps->copies, &apps->count, e) &&
 	       (apps->count == 0 || copies_read(db, NULL, apps->copies, apps->count, e));

@@ -49,12 +49,12 @@ void id_set_add(struct id_set *set, const struct id *id)
 	set->ids[set->count++] = *id;
 }
 
-bool id_set_has(const struct id_set *set, const struct id *id)
+int id_set_find(const struct id_set *set, const struct id *id)
 {
 	for (unsigned i = 0; i < set->count; i++)
 		if (id_equal(&set->ids[i], id))
-			return true;
-	return false;
+			return (int)i;
+	return -1;
 }
 
 void sql_use_set(struct db *db, const char *const *sql, const struct id_set *set)

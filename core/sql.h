@@ -51,7 +51,8 @@ struct id_set {
 };
 /* It is not in it yet. */
 void id_set_add(struct id_set *set, const struct id *id);
-bool id_set_has(const struct id_set *set, const struct id *id);
+/* Its place; -1: it is not in it. */
+int id_set_find(const struct id_set *set, const struct id *id);
 #define SQL_MARKS_8 "?, ?, ?, ?, ?, ?, ?, ?"
 #define SQL_MARKS_32 SQL_MARKS_8 ", " SQL_MARKS_8 ", " SQL_MARKS_8 ", " SQL_MARKS_8
 #define SQL_SET(name, before, after)                                                                                   \

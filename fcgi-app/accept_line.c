@@ -89,7 +89,7 @@ static void answer_set(struct app *app, struct lifecycle_step **steps, unsigned 
 		}
 		return;
 	}
-	lifecycle_accept_set(db, steps, count);
+	lifecycle_accept(db, steps, count);
 	for (unsigned i = 0; i < count; i++)
 		if (steps[i]->ok && steps[i]->problem == PROBLEM_NONE)
 			app_touch_token(db, &steps[i]->accepted.access.caller);

@@ -241,11 +241,11 @@ static void run_lifecycle(void)
 					      .drain_s = -1,
 					      .operation_id = id_new(),
 					      .access = request_of(admin)};
-		struct lifecycle_accepted accepted;
-		enum problem problem;
+		struct lifecycle_step step = {.request = &r, .mem = fx.mem}, *steps = &step;
 
-		RUN(lifecycle_accept(db, fx.mem, &r, &accepted, &problem, &err));
-		CU_ASSERT_EQUAL(problem, PROBLEM_NONE);
+		lifecycle_accept(db, &steps, 1);
+		RUN(step.ok);
+		CU_ASSERT_EQUAL(step.problem, PROBLEM_NONE);
 	}
 }
 
@@ -265,13 +265,13 @@ static void run_sets(void)
 		requests[i].operation_id = id_new();
 		steps[i] = (struct lifecycle_step){.request = &requests[i], .mem = fx.mem};
 	}
-	lifecycle_accept_set(db, pointers, 2);
+	lifecycle_accept(db, pointers, 2);
 	for (int i = 0; i < 2; i++)
 		CU_ASSERT_TRUE(steps[i].ok && steps[i].problem == PROBLEM_NONE && !steps[i].is_left_over);
 	requests[1].access.instance_id = app; /* the second one about it is left over */
 	for (int i = 0; i < 2; i++)
 		requests[i].operation_id = id_new();
-	lifecycle_accept_set(db, pointers, 2);
+	lifecycle_accept(db, pointers, 2);
 	CU_ASSERT_TRUE(steps[0].ok && steps[1].ok);
 	RUN(operation_settle_set(db, &both, "w1", &ended, &err));
 }

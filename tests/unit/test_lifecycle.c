@@ -44,13 +44,13 @@ static struct lifecycle_request request_for(const uint8_t *hash, enum action act
 static struct lifecycle_accepted accept_on(struct db *db, struct arena *mem, const struct lifecycle_request *r,
 					   enum problem *ret_problem)
 {
-	struct lifecycle_accepted accepted = {0};
-	struct err e = {0};
+	struct lifecycle_step step = {.request = r, .mem = mem}, *steps = &step;
 
-	*ret_problem = PROBLEM_INTERNAL;
-	if (!lifecycle_accept(db, mem, r, &accepted, ret_problem, &e))
-		(void)fprintf(stderr, "accept: %s\n", e.text);
-	return accepted;
+	lifecycle_accept(db, &steps, 1);
+	if (!step.ok)
+		(void)fprintf(stderr, "accept: %s\n", step.e.text);
+	*ret_problem = step.ok ? step.problem : PROBLEM_INTERNAL;
+	return step.accepted;
 }
 
 static struct lifecycle_accepted accepted_now(enum action action, const struct id *app)
@@ -303,11 +303,11 @@ static void a_failure_is_no_refusal(void)
 	struct id app = fixture_app(&org, "hot", "unloaded");
 	struct lifecycle_request r = request_for(admin, ACTION_LOAD, &app);
 	struct arena *small = arena_new(16);
-	struct lifecycle_accepted accepted;
-	enum problem problem;
+	struct lifecycle_step step = {.request = &r, .mem = small}, *steps = &step;
 
-	CU_ASSERT_FALSE(lifecycle_accept(fx.db, small, &r, &accepted, &problem, &err));
-	CU_ASSERT_EQUAL(err.code, ERR_LIMIT);
+	lifecycle_accept(fx.db, &steps, 1);
+	CU_ASSERT_FALSE(step.ok);
+	CU_ASSERT_EQUAL(step.e.code, ERR_LIMIT);
 	CU_ASSERT_EQUAL(audit_rows(&app), 0);
 	check_row(&app, "unloaded hot 1 0 0");
 	arena_free(&small);
@@ -441,7 +441,7 @@ static void requests_that_come_together_are_answered_as_each_would_be(void)
 	fixture_run(fx.db, "UPDATE orchestrator_instances SET desired_state = 'unloaded' WHERE instance_id = '%s'",
 		    m.apps[10].text); /* one more wanted hot: needs the org's lock */
 	m.requests[11].tier = TIER_DEMAND;
-	lifecycle_accept_set(fx.db, m.pointers, MANY);
+	lifecycle_accept(fx.db, m.pointers, MANY);
 	for (unsigned i = 0; i < MANY; i++) {
 		static const enum problem problems[] = {[1] = PROBLEM_INSTANCE_NOT_FOUND,
 							[2] = PROBLEM_INSTANCE_NOT_FOUND,
@@ -489,7 +489,7 @@ static void a_row_that_is_held_delays_only_its_own_request(void)
 	fixture_run(other,
 		    "START TRANSACTION; SELECT 1 FROM orchestrator_instances WHERE instance_id = '%s' FOR UPDATE",
 		    m.apps[2].text);
-	lifecycle_accept_set(fx.db, m.pointers, 10);
+	lifecycle_accept(fx.db, m.pointers, 10);
 	for (unsigned i = 0; i < 10; i++)
 		CU_ASSERT_EQUAL(m.steps[i].ok, i != 2);
 	fixture_run(other, "ROLLBACK");
