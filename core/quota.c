@@ -23,8 +23,9 @@ static const char SQL_HOT_ONE_MORE[] =
 	"SELECT 1 FROM orchestrator_instances WHERE org_id = ? AND wanted_hot = 1 LIMIT 1 OFFSET ?";
 static const char SQL_HOT_COUNT[] = "SELECT COUNT(*) FROM orchestrator_instances WHERE org_id = ? AND wanted_hot = 1";
 /* Not less than the live ones: those of dead workers count until they are reaped. Only the index is read. */
-static const char SQL_DEMAND_COUNT[] =
-	"SELECT COUNT(*) FROM placements WHERE org_id = ? AND tier = 'demand' AND state IN ('loading', 'ready')";
+static const char SQL_DEMAND_COUNT[] = "SELECT COUNT(*) + " STRINGIFY(
+	QUOTA_NEAR) " * (SELECT COUNT(*) FROM workers WHERE lease_until > UTC_TIMESTAMP(3))"
+		    " FROM placements WHERE org_id = ? AND tier = 'demand' AND state IN ('loading', 'ready')";
 static const char SQL_DEMAND_HELD[] =
 	"SELECT COUNT(*) FROM placements p"
 	" JOIN workers w ON w.worker_id = p.worker_id AND w.incarnation = p.incarnation"
@@ -97,7 +98,7 @@ bool quota_hot_is_overrun(struct db *db, const struct id *org_id, uint32_t quota
 {
 	uint64_t count;
 
-	if (quota > QUOTA_EXACT_MAX) {
+	if (quota > QUOTA_HOT_EXACT_MAX) {
 		if (!count_recent(db, SQL_HOT_COUNT, org_id, &count, e))
 			return false;
 		*ret_is_overrun = count > quota;
@@ -116,17 +117,17 @@ bool quota_hot_is_overrun(struct db *db, const struct id *org_id, uint32_t quota
 
 bool quota_demand_is_near(struct db *db, const struct id *org_id, uint32_t quota, bool *ret_is_near, struct err *e)
 {
-	uint64_t room = QUOTA_NEAR;
+	uint64_t room = 0;
 	uint64_t count;
 
 	if (quota <= QUOTA_NEAR) {
 		*ret_is_near = true;
 		return true;
 	}
-	if (quota > QUOTA_EXACT_MAX)
+	if (quota > QUOTA_DEMAND_EXACT_MAX)
 		room = quota / 4; /* more than is loaded while a count is remembered */
-	if (!(quota > QUOTA_EXACT_MAX ? count_recent(db, SQL_DEMAND_COUNT, org_id, &count, e)
-				      : count_now(db, SQL_DEMAND_COUNT, org_id, &count, e)))
+	if (!(quota > QUOTA_DEMAND_EXACT_MAX ? count_recent(db, SQL_DEMAND_COUNT, org_id, &count, e)
+					     : count_now(db, SQL_DEMAND_COUNT, org_id, &count, e)))
 		return false;
 	*ret_is_near = count + room >= quota;
 	return true;

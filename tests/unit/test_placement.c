@@ -422,15 +422,17 @@ static void far_from_the_demand_quota_no_lock_is_needed(void)
 	struct err e = {0};
 	struct claim c;
 
+	change_org("quota_demand = 901");
 	/* Somebody holds the org's lock, as every request that raises a count does. */
 	fixture_run(other, "START TRANSACTION; SELECT 1 FROM organizations WHERE org_id = '%s' FOR UPDATE", org.text);
 	fixture_run(fx.db, "SET innodb_lock_wait_timeout = 0");
 	CU_ASSERT_EQUAL(claim(&w1, &near), CLAIM_BUILD);
 	place(&near, &w1, "failed", 1);
 	fixture_run(other,
-		    "COMMIT; UPDATE organizations SET quota_demand = 64 WHERE org_id = '%s'; START TRANSACTION;"
+		    "COMMIT; UPDATE organizations SET quota_demand = 900 WHERE org_id = '%s'; START TRANSACTION;"
 		    "SELECT 1 FROM organizations WHERE org_id = '%s' FOR UPDATE",
 		    org.text, org.text);
+	/* Three workers may have 300 claims each under way. */
 	CU_ASSERT_EQUAL(one_claim(fx.db, fx.mem, &w1, &near, CLAIM_HOW_ALONE, &c, &e), CLAIM_FAIL);
 	CU_ASSERT_EQUAL(e.code, ERR_BUSY);
 	fixture_run(fx.db, "SET innodb_lock_wait_timeout = 10");
