@@ -4,9 +4,8 @@
  * that App's row lock; the index operations_open holds only few rows per App, so the
  * length of its history does not matter.
  *
- * A demand load takes no row lock that outlives its INSERT: the unique key
- * operations_demand lets only one of many chats make the operation, the others
- * meet the duplicate and join.
+ * A demand load takes no row lock that outlives its INSERT: operations_open is unique by what is open and, for demand
+ * loads alone, the generation; so only one of many chats makes the operation, the others meet the duplicate and join.
  */
 #include "core/operation.h"
 

@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/schema.h"
 #include "lib/arena.h"
-#include "lib/xalloc.h"
 #include "tests/fake/servers.h"
 
 struct fixture fx;
@@ -58,23 +58,13 @@ struct db_pool *fixture_pool(unsigned size)
 static void apply_schema(void)
 {
 	const char *srcdir = getenv("srcdir");
-	char path[4096], *text;
+	char path[4096];
 	struct err e = {0};
-	size_t len;
-	FILE *f;
+	unsigned applied;
 
-	(void)snprintf(path, sizeof(path), "%s/schema/001_init.sql", srcdir ? srcdir : ".");
-	f = fopen(path, "r");
-	text = xcalloc(1, 1 << 20);
-	len = f ? fread(text, 1, (1 << 20) - 1, f) : 0;
-	if (len == 0) {
-		(void)fprintf(stderr, "%s cannot be read\n", path);
-		exit(EXIT_FAILURE);
-	}
-	(void)fclose(f);
-	if (!db_run_script(fx.db, text, len, &e))
+	(void)snprintf(path, sizeof(path), "%s/schema", srcdir ? srcdir : ".");
+	if (!schema_migrate(fx.db, path, NULL, &applied, &e))
 		give_up(path, &e);
-	free(text);
 }
 
 static void stop_server(void)
