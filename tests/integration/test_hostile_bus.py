@@ -4,6 +4,7 @@ import contextlib
 import json
 import random
 import secrets
+import socket
 import time
 import uuid
 
@@ -135,7 +136,7 @@ def test_a_wrong_password_and_no_login_are_refused(stack):
     stack.allow(r"\[ERR\].*[Aa]uthenti")
     for login in ({}, {"user": "app", "pass": "x"}, {"user": "app"}, {"user": "nobody", "pass": stack.secret("app-nats")}):
         client = NatsClient.__new__(NatsClient)
-        client.socket = harness.socket.create_connection(("127.0.0.1", stack.nats.port), timeout=30)
+        client.socket = socket.create_connection(("127.0.0.1", stack.nats.port), timeout=30)
         client.file = client.socket.makefile("rb")
         client.file.readline()
         client.send("CONNECT", {"verbose": False, **login})
