@@ -57,15 +57,21 @@ int id_set_find(const struct id_set *set, const struct id *id)
 	return -1;
 }
 
+static enum sql_set set_size(const struct id_set *set)
+{
+	return set->count == 1 ? SET_ONE : set->count <= SQL_SET_FEW ? SET_FEW : SET_MANY;
+}
+
 void sql_use_set(struct db *db, const char *const *sql, const struct id_set *set)
 {
 	assert(set->count >= 1 && set->count <= SQL_SET_MAX);
-	db_use(db, sql[set->count == 1 ? SET_ONE : SET_MANY]);
+	db_use(db, sql[set_size(set)]);
 }
 
 void sql_bind_set(struct db *db, const struct id_set *set)
 {
-	unsigned places = set->count == 1 ? 1 : SQL_SET_MAX;
+	static const unsigned all[] = {[SET_ONE] = 1, [SET_FEW] = SQL_SET_FEW, [SET_MANY] = SQL_SET_MAX};
+	unsigned places = all[set_size(set)];
 
 	for (unsigned i = 0; i < places; i++)
 		db_bind_id(db, &set->ids[i < set->count ? i : set->count - 1]);

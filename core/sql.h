@@ -38,13 +38,15 @@ struct org;
 #define SQL_PAGE_MAX 1000 /* rows of one list, whatever was asked for */
 
 /*
- * One statement for one row or for up to SQL_SET_MAX: SQL_SET(NAME, "… IN ", "…") makes NAME[SET_ONE] and
- * NAME[SET_MANY]; sql_use_set takes the one that fits. A list of markers, and not a JSON_TABLE: an UPDATE of one table
- * reads the others without locks, one of several does not. Name the index (FORCE INDEX): for a list as long as this the
- * optimizer may rather read the whole table, and a write would then wait for everybody's rows.
+ * One statement for one row, for up to SQL_SET_FEW or for up to SQL_SET_MAX: SQL_SET(NAME, "… IN ", "…") makes them,
+ * sql_use_set takes the one that fits. Places that are left over cost, about 1 µs each, whence the one between. A list
+ * of markers, and not a JSON_TABLE: an UPDATE of one table reads the others without locks, one of several does not.
+ * Name the index (FORCE INDEX): for a list as long as this the optimizer may rather read the whole table, and a write
+ * would then wait for everybody's rows.
  */
 #define SQL_SET_MAX 64
-enum sql_set { SET_ONE, SET_MANY };
+#define SQL_SET_FEW 8
+enum sql_set { SET_ONE, SET_FEW, SET_MANY };
 struct id_set {
 	struct id ids[SQL_SET_MAX];
 	unsigned count;
@@ -58,6 +60,7 @@ int id_set_find(const struct id_set *set, const struct id *id);
 #define SQL_SET(name, before, after)                                                                                   \
 	static const char *const name[] = {                                                                            \
 		[SET_ONE] = before "(?)" after,                                                                        \
+		[SET_FEW] = before "(" SQL_MARKS_8 ")" after,                                                          \
 		[SET_MANY] = before "(" SQL_MARKS_32 ", " SQL_MARKS_32 ")" after,                                      \
 	}
 

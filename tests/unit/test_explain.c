@@ -249,31 +249,42 @@ static void run_lifecycle(void)
 	}
 }
 
-/* Statements for many Apps at once. */
-static void run_sets(void)
+#define MANY (SQL_SET_FEW + 2)
+
+/* Statements for some Apps at once. */
+static void run_set(unsigned count)
 {
-	struct lifecycle_request requests[2] = {{.action = ACTION_LOAD, .tier = -1, .drain_s = -1}};
-	struct lifecycle_step steps[2], *pointers[2] = {&steps[0], &steps[1]};
-	struct id other = fixture_app(&org, "demand", "loaded");
-	struct id_set both = {.ids = {app, other}, .count = 2};
+	struct lifecycle_request requests[MANY];
+	struct lifecycle_step steps[MANY], *pointers[MANY];
+	struct id_set all = {.count = 0};
 	unsigned ended;
 
-	requests[0].access = request_of(admin);
-	requests[1] = requests[0];
-	requests[1].access.instance_id = other;
-	for (int i = 0; i < 2; i++) {
+	for (unsigned i = 0; i < count; i++) {
+		struct id own = fixture_app(&org, "demand", "loaded");
+
+		id_set_add(&all, i == 0 ? &app : &own);
+		requests[i] = (struct lifecycle_request){.action = ACTION_LOAD, .tier = -1, .drain_s = -1};
+		requests[i].access = request_of(admin);
+		requests[i].access.instance_id = all.ids[i];
 		requests[i].operation_id = id_new();
 		steps[i] = (struct lifecycle_step){.request = &requests[i], .mem = fx.mem};
+		pointers[i] = &steps[i];
 	}
-	lifecycle_accept(db, pointers, 2);
-	for (int i = 0; i < 2; i++)
+	lifecycle_accept(db, pointers, count);
+	for (unsigned i = 0; i < count; i++)
 		CU_ASSERT_TRUE(steps[i].ok && steps[i].problem == PROBLEM_NONE && !steps[i].is_left_over);
 	requests[1].access.instance_id = app; /* the second one about it is left over */
-	for (int i = 0; i < 2; i++)
+	for (unsigned i = 0; i < count; i++)
 		requests[i].operation_id = id_new();
-	lifecycle_accept(db, pointers, 2);
+	lifecycle_accept(db, pointers, count);
 	CU_ASSERT_TRUE(steps[0].ok && steps[1].ok);
-	RUN(operation_settle_set(db, &both, "w1", &ended, &err));
+	RUN(operation_settle_set(db, &all, "w1", &ended, &err));
+}
+
+static void run_sets(void)
+{
+	run_set(2);
+	run_set(MANY);
 }
 
 static void run_operations(void)
@@ -310,7 +321,7 @@ static unsigned constants_in(const char *module)
 	CU_ASSERT_PTR_NOT_NULL_FATAL(f);
 	while (fgets(line, sizeof(line), f))
 		count += strncmp(line, "static const char SQL_", 22) == 0 ? 1
-			 : strncmp(line, "SQL_SET(SQL_", 12) == 0         ? 2
+			 : strncmp(line, "SQL_SET(SQL_", 12) == 0         ? SET_MANY + 1
 									  : 0;
 	(void)fclose(f);
 	return count;
