@@ -36,26 +36,27 @@ static const char SQL_OPERATION_LIST[] =
  * The rules of operation.h. A copy above the row's generation (a restored backup) counts as below; one that
  * fell back to the previous version fulfils nothing; a failed placement holds nothing.
  */
-#define FULFILS "p.generation >= op.generation AND p.generation <= i.generation"
+#define FULFILS                                                                                                        \
+	SQL_IS_LIVE " AND p.state = 'ready' AND NOT p.reason <=> 'running_previous_version'"                           \
+		    " AND p.generation >= op.generation AND p.generation <= i.generation"
 #define IS_BELOW "(p.generation < op.generation OR p.generation > i.generation)"
-#define COPIES                                                                                                         \
-	"FROM placements p JOIN orchestrator_instances i ON i.instance_id = p.instance_id "                            \
-	"LEFT JOIN workers w ON w.worker_id = p.worker_id WHERE p.instance_id = op.instance_id AND "
-#define READY_COPIES                                                                                                   \
-	COPIES SQL_IS_LIVE " AND p.state = 'ready' AND NOT p.reason <=> 'running_previous_version' AND " FULFILS
 
-/* An UPDATE of one table, because InnoDB then reads the others without locks: leases are renewed meanwhile. */
+/*
+ * An UPDATE of one table, because InnoDB then reads the others without locks: leases are renewed meanwhile. One look at
+ * the copies, whatever the action: each subquery is planned anew with every execution.
+ */
 SQL_SET(SQL_OPERATION_SETTLE,
 	"UPDATE operations op FORCE INDEX (operations_open) "
 	"SET op.state = 'succeeded', op.worker_id = COALESCE(?, op.worker_id), op.finished_at = UTC_TIMESTAMP(3) "
 	"WHERE op.instance_id IN ",
-	" AND op.is_open = 1 AND CASE op.action "
-	"WHEN 'unload' THEN NOT EXISTS (SELECT 1 " COPIES "p.state <> 'failed' AND " IS_BELOW ") "
-	"WHEN 'reload' THEN EXISTS (SELECT 1 " READY_COPIES ") "
-	"AND NOT EXISTS (SELECT 1 " COPIES SQL_IS_LIVE " AND " IS_BELOW ") "
-	"ELSE (SELECT COUNT(*) " READY_COPIES ") >= GREATEST(1, LEAST("
-	"(SELECT i.replicas FROM orchestrator_instances i WHERE i.instance_id = op.instance_id), "
-	"(SELECT COUNT(*) FROM workers WHERE state = 'active' AND lease_until > UTC_TIMESTAMP(3)))) END");
+	" AND op.is_open = 1 AND (SELECT CASE op.action "
+	"WHEN 'unload' THEN COALESCE(SUM(p.state <> 'failed' AND " IS_BELOW "), 0) = 0 "
+	"WHEN 'reload' THEN COALESCE(SUM(" FULFILS "), 0) > 0 AND COALESCE(SUM(" SQL_IS_LIVE " AND " IS_BELOW
+	"), 0) = 0 "
+	"ELSE COALESCE(SUM(" FULFILS "), 0) >= GREATEST(1, LEAST(MAX(i.replicas), "
+	"(SELECT COUNT(*) FROM workers WHERE state = 'active' AND lease_until > UTC_TIMESTAMP(3)))) END "
+	"FROM orchestrator_instances i LEFT JOIN placements p ON p.instance_id = i.instance_id "
+	"LEFT JOIN workers w ON w.worker_id = p.worker_id WHERE i.instance_id = op.instance_id)");
 
 static const char SQL_OPERATION_FAIL[] =
 	"UPDATE operations SET state = 'failed', reason = ?, worker_id = COALESCE(?, worker_id), "
