@@ -37,8 +37,7 @@ struct app_row {
 	uint32_t replicas;
 	uint32_t attempts;
 	int64_t retry_in_ms; /* > 0: backoff */
-	bool is_surplus; /* only from placement_read_batch: more copies are ready than replicas (placement_drop_surplus
-			    decides) */
+	bool is_surplus; /* only from placement_read_surplus: more copies are ready than replicas (the step decides) */
 	char hash[SECRET_HASH_HEX_SIZE]; /* of the configuration */
 	/* Only from placement_claim, in the arena: */
 	const char *framework_type, *mode, *config;
@@ -46,8 +45,12 @@ struct app_row {
 	char good_hash[SECRET_HASH_HEX_SIZE];
 };
 
-/* A plain read, no lock. ret_row->is_found false: gone. */
-bool placement_read(struct db *db, const struct id *instance_id, struct app_row *ret_row, struct err *e) MUST_CHECK;
+/* A plain read of different Apps, any count, no lock; ret_rows[i] is that of ids[i]. is_found false: gone. */
+bool placement_read(struct db *db, const struct id *ids, unsigned count, struct app_row *ret_rows,
+		    struct err *e) MUST_CHECK;
+/* The same with is_surplus. */
+bool placement_read_surplus(struct db *db, const struct id *ids, unsigned count, struct app_row *ret_rows,
+			    struct err *e) MUST_CHECK;
 
 enum claim_result {
 	CLAIM_BUILD,      /* the placement is `loading` in our name: build it */
@@ -172,11 +175,7 @@ struct place_step {
 /* Different Apps, any kinds and count; the more at once, the less each costs. */
 void placement_record_set(struct db *db, const struct worker_identity *who, struct place_step **steps, unsigned count);
 
-/* Reconcile: for each of count ids (at most PLACE_BATCH) fills rows[i]; those not found have is_found false. One query.
- */
 #define PLACE_BATCH 200
-bool placement_read_batch(struct db *db, const struct id *ids, unsigned count, struct app_row *ret_rows,
-			  struct err *e) MUST_CHECK;
 /* Reconcile: ids of placements of our incarnation in order of id after `after` (NULL: start), up to PLACE_BATCH, with
  * their generation and state. */
 struct placed {

@@ -369,9 +369,7 @@ static bool read_others(struct db *db, const struct claiming *job, const struct 
 		if (step->result != CLAIM_BUILD && !id_is_set(&step->org_to_lock))
 			ids[other_count++] = step->instance_id;
 	}
-	if (other_count == 0)
-		return true;
-	if (other_count == 1 ? !placement_read(db, ids, rows, e) : !placement_read_batch(db, ids, other_count, rows, e))
+	if (!placement_read(db, ids, other_count, rows, e))
 		return false;
 	for (unsigned i = 0; i < other_count; i++)
 		step_of(job, &ids[i])->claim.row = rows[i];

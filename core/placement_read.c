@@ -9,10 +9,7 @@
 #include <stdio.h>
 
 #include "core/sql.h"
-#include "lib/buf.h"
 #include "lib/db.h"
-
-#define IDS_BYTES_MAX (PLACE_BATCH * (ID_TEXT_LEN + 3) + 2)
 
 #define APP_COLUMNS                                                                                                    \
 	"i.instance_id, i.org_id, i.status = 'active' AND i.deleted_at IS NULL AND o.status = 'active', i.tier,"       \
@@ -42,22 +39,18 @@ enum {
 	APP_HASH,
 	APP_FRESH, /* NULL: no open load or reload */
 	APP_DRAIN_S,
-	APP_COLUMN_COUNT
+	APP_IS_SURPLUS
 };
 
-static const char SQL_APP[] =
-	"SELECT " APP_COLUMNS " FROM orchestrator_instances i JOIN organizations o ON o.org_id = i.org_id"
-	" WHERE i.instance_id = ?";
-/* ids: a JSON array; n: the place in it, from 1. */
-static const char SQL_APPS[] =
-	"SELECT " APP_COLUMNS ", j.n,"
+#define APPS                                                                                                           \
+	" FROM orchestrator_instances i FORCE INDEX (PRIMARY) STRAIGHT_JOIN organizations o ON o.org_id = i.org_id"    \
+	" WHERE i.instance_id IN "
+SQL_SET(SQL_APPS, "SELECT " APP_COLUMNS ", 0" APPS, "");
+SQL_SET(SQL_APPS_AND_SURPLUS,
+	"SELECT " APP_COLUMNS ","
 	" (SELECT COUNT(*) FROM placements p JOIN workers w ON w.worker_id = p.worker_id"
-	" WHERE p.instance_id = i.instance_id AND p.state = 'ready' AND " SQL_IS_LIVE ") > i.replicas"
-	" FROM JSON_TABLE(?, '$[*]' COLUMNS (n FOR ORDINALITY, id CHAR(36) PATH '$')) j"
-	" STRAIGHT_JOIN orchestrator_instances i ON i.instance_id = j.id"
-	" STRAIGHT_JOIN organizations o ON o.org_id = i.org_id";
-
-enum { APPS_N = APP_COLUMN_COUNT, APPS_IS_SURPLUS };
+	" WHERE p.instance_id = i.instance_id AND p.state = 'ready' AND " SQL_IS_LIVE ") > i.replicas" APPS,
+	"");
 
 static const char SQL_MINE[] =
 	"SELECT instance_id, org_id, generation, state FROM placements"
@@ -85,59 +78,54 @@ static bool app_from_columns(struct db *db, struct app_row *ret_row, struct err 
 	row.has_load_wanted = !db_col_is_null(db, APP_FRESH);
 	row.fresh = db_col_i64(db, APP_FRESH) != 0;
 	row.drain_s = db_col_is_null(db, APP_DRAIN_S) ? -1 : db_col_i64(db, APP_DRAIN_S);
+	row.is_surplus = db_col_i64(db, APP_IS_SURPLUS) != 0;
 	*ret_row = row;
 	return true;
 }
 
-bool placement_read(struct db *db, const struct id *instance_id, struct app_row *ret_row, struct err *e)
-{
-	db_use(db, SQL_APP);
-	db_bind_id(db, instance_id);
-	switch (sql_first(db, e)) {
-	case DB_ROW:
-		return app_from_columns(db, ret_row, e);
-	case DB_DONE:
-		*ret_row = (struct app_row){.instance_id = *instance_id, .ttl_seconds = -1, .drain_s = -1};
-		return true;
-	case DB_FAIL:
-		break;
-	}
-	return false;
-}
-
-/* ["<id>","<id>"] */
-static void ids_to_json(const struct id *ids, unsigned count, struct buf *out)
-{
-	buf_append_str(out, "[");
-	for (unsigned i = 0; i < count; i++)
-		buf_printf(out, "%s\"%s\"", i > 0 ? "," : "", ids[i].text);
-	buf_append_str(out, "]");
-}
-
-bool placement_read_batch(struct db *db, const struct id *ids, unsigned count, struct app_row *ret_rows, struct err *e)
+static bool read_set(struct db *db, const char *const *sql, const struct id_set *set, struct app_row *ret_rows,
+		     struct err *e)
 {
 	enum db_result result;
-	struct buf json;
-	bool ok = true;
 
-	if (count > PLACE_BATCH)
-		return err_set(e, ERR_LIMIT, "%u rows asked for, %d at most", count, PLACE_BATCH);
-	for (unsigned i = 0; i < count; i++)
-		ret_rows[i] = (struct app_row){.instance_id = ids[i], .ttl_seconds = -1, .drain_s = -1};
-	buf_init(&json, IDS_BYTES_MAX);
-	ids_to_json(ids, count, &json);
-	db_use(db, SQL_APPS);
-	db_bind_str(db, buf_str(&json));
-	while (ok && (result = db_step(db, e)) != DB_DONE) {
-		uint64_t n = result == DB_ROW ? db_col_u64(db, APPS_N) : 0;
+	sql_use_set(db, sql, set);
+	sql_bind_set(db, set);
+	while ((result = db_step(db, e)) == DB_ROW) {
+		struct id id = db_col_id(db, APP_INSTANCE_ID);
+		int at = id_set_find(set, &id);
 
-		ok = n >= 1 && n <= count && app_from_columns(db, &ret_rows[n - 1], e);
-		if (ok)
-			ret_rows[n - 1].is_surplus = db_col_i64(db, APPS_IS_SURPLUS) != 0;
+		if (at < 0 || !app_from_columns(db, &ret_rows[at], e))
+			break;
 	}
 	db_done(db);
-	buf_clear(&json);
-	return ok;
+	return result == DB_DONE;
+}
+
+static bool read_all(struct db *db, const char *const *sql, const struct id *ids, unsigned count,
+		     struct app_row *ret_rows, struct err *e)
+{
+	for (unsigned at = 0; at < count; at += SQL_SET_MAX) {
+		struct id_set set = {.count = 0};
+
+		for (unsigned i = at; i < count && i < at + SQL_SET_MAX; i++) {
+			ret_rows[i] = (struct app_row){.instance_id = ids[i], .ttl_seconds = -1, .drain_s = -1};
+			id_set_add(&set, &ids[i]);
+		}
+		if (!read_set(db, sql, &set, ret_rows + at, e))
+			return false;
+	}
+	return true;
+}
+
+bool placement_read(struct db *db, const struct id *ids, unsigned count, struct app_row *ret_rows, struct err *e)
+{
+	return read_all(db, SQL_APPS, ids, count, ret_rows, e);
+}
+
+bool placement_read_surplus(struct db *db, const struct id *ids, unsigned count, struct app_row *ret_rows,
+			    struct err *e)
+{
+	return read_all(db, SQL_APPS_AND_SURPLUS, ids, count, ret_rows, e);
 }
 
 bool placement_mine(struct db *db, const struct worker_identity *who, const struct id *after, struct placed *ret_placed,

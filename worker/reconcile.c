@@ -109,7 +109,7 @@ static bool work_compare(struct db *db, void *data, struct err *e)
 {
 	struct compare *c = data;
 
-	return placement_read_batch(db, c->ids, c->count, c->rows, e);
+	return placement_read_surplus(db, c->ids, c->count, c->rows, e);
 }
 
 static void done_compare(struct engine *engine, void *data, bool ok, const struct err *e)

@@ -85,11 +85,9 @@ static bool work_read(struct db *db, struct set *set, struct err *e)
 	struct app_row rows[SET_MAX];
 	struct id ids[SET_MAX];
 
-	if (set->count == 1)
-		return placement_read(db, &set->steps[0]->action.instance_id, &set->steps[0]->row, e);
 	for (unsigned i = 0; i < set->count; i++)
 		ids[i] = set->steps[i]->action.instance_id;
-	if (!placement_read_batch(db, ids, set->count, rows, e))
+	if (!placement_read(db, ids, set->count, rows, e))
 		return false;
 	for (unsigned i = 0; i < set->count; i++)
 		set->steps[i]->row = rows[i];

@@ -799,13 +799,13 @@ static void of_surplus_copies_the_youngest_goes(void)
 	place(&app, &w1, "ready", 1);
 	place(&app, &w2, "ready", 1);
 	fixture_run(fx.db, "UPDATE placements SET placed_at = placed_at - INTERVAL 1 HOUR WHERE worker_id = 'w2'");
-	CU_ASSERT_TRUE(placement_read_batch(fx.db, &app, 1, &row, &err));
+	CU_ASSERT_TRUE(placement_read_surplus(fx.db, &app, 1, &row, &err));
 	CU_ASSERT_TRUE(row.is_surplus);
 	CU_ASSERT_EQUAL(one_step(fx.db, &w2, &app, PLACE_STEP_SURPLUS, &err), PLACE_CHANGED);
 	CU_ASSERT_EQUAL(one_step(fx.db, &w1, &app, PLACE_STEP_SURPLUS, &err), PLACE_OK);
 	CU_ASSERT_STRING_EQUAL(placed(&app), "w1 draining 1,w2 ready 1");
 	CU_ASSERT_EQUAL(one_step(fx.db, &w2, &app, PLACE_STEP_SURPLUS, &err), PLACE_CHANGED);
-	CU_ASSERT_TRUE(placement_read_batch(fx.db, &app, 1, &row, &err));
+	CU_ASSERT_TRUE(placement_read_surplus(fx.db, &app, 1, &row, &err));
 	CU_ASSERT_FALSE(row.is_surplus);
 }
 
@@ -817,9 +817,9 @@ static void the_row_says_what_is_asked_for(void)
 	struct id unknown = id_new();
 	struct app_row row;
 
-	CU_ASSERT_TRUE(placement_read(fx.db, &unknown, &row, &err));
+	CU_ASSERT_TRUE(placement_read(fx.db, &unknown, 1, &row, &err));
 	CU_ASSERT_FALSE(row.is_found);
-	CU_ASSERT_TRUE(placement_read(fx.db, &app, &row, &err));
+	CU_ASSERT_TRUE(placement_read(fx.db, &app, 1, &row, &err));
 	CU_ASSERT_TRUE(row.is_found && row.is_active && !row.has_load_wanted && !row.fresh);
 	CU_ASSERT(row.ttl_seconds == -1 && row.drain_s == -1 && row.tier == TIER_DEMAND);
 	CU_ASSERT_STRING_EQUAL(row.hash, HASH_0);
@@ -830,30 +830,32 @@ static void the_row_says_what_is_asked_for(void)
 	fixture_run(fx.db, "UPDATE operations SET drain_s = 0 WHERE operation_id = '%s'",
 		    fixture_operation(&app, "unload", 0).text);
 	change_org("ttl_seconds = 70");
-	CU_ASSERT_TRUE(placement_read(fx.db, &app, &row, &err));
+	CU_ASSERT_TRUE(placement_read(fx.db, &app, 1, &row, &err));
 	CU_ASSERT(row.has_load_wanted && row.fresh && row.drain_s == 7 && row.ttl_seconds == 70);
 	change(&app, "ttl_seconds = 5");
 	change_org("status = 'suspended'");
-	CU_ASSERT_TRUE(placement_read(fx.db, &app, &row, &err));
+	CU_ASSERT_TRUE(placement_read(fx.db, &app, 1, &row, &err));
 	CU_ASSERT(!row.is_active && row.ttl_seconds == 5);
 }
 
-static void a_batch_answers_in_the_order_of_its_ids(void)
+static void the_rows_come_in_the_order_of_the_ids(void)
 {
-	struct id ids[PLACE_BATCH + 1];
-	struct app_row rows[PLACE_BATCH];
-	struct id known = fixture_app(&org, "hot", "loaded");
+	static const unsigned counts[] = {0, 1, SQL_SET_FEW, SQL_SET_FEW + 1, SQL_SET_MAX, 2 * SQL_SET_MAX + 3};
+	static struct app_row rows[2 * SQL_SET_MAX + 3];
+	static struct id ids[ARRAY_LEN(rows)];
 
-	for (int i = 0; i <= PLACE_BATCH; i++)
-		ids[i] = i % 2 ? id_new() : known;
-	CU_ASSERT_TRUE(placement_read_batch(fx.db, ids, PLACE_BATCH, rows, &err));
-	for (int i = 0; i < PLACE_BATCH; i++) {
-		CU_ASSERT_EQUAL(rows[i].is_found, i % 2 == 0);
-		CU_ASSERT_STRING_EQUAL(rows[i].instance_id.text, ids[i].text);
+	/* Every second one is there, and the later ones have the lower ids. */
+	for (size_t i = ARRAY_LEN(ids); i-- > 0;)
+		ids[i] = i % 2 ? id_new() : fixture_app(&org, "hot", "loaded");
+	for (size_t k = 0; k < ARRAY_LEN(counts); k++) {
+		memset(rows, 0xff, sizeof(rows));
+		CU_ASSERT_TRUE(placement_read(fx.db, ids, counts[k], rows, &err));
+		for (unsigned i = 0; i < counts[k]; i++) {
+			CU_ASSERT_EQUAL(rows[i].is_found, i % 2 == 0);
+			CU_ASSERT_STRING_EQUAL(rows[i].instance_id.text, ids[i].text);
+			CU_ASSERT_FALSE(rows[i].is_surplus);
+		}
 	}
-	CU_ASSERT_TRUE(placement_read_batch(fx.db, ids, 0, rows, &err));
-	CU_ASSERT_FALSE(placement_read_batch(fx.db, ids, PLACE_BATCH + 1, rows, &err));
-	CU_ASSERT_EQUAL(err.code, ERR_LIMIT);
 }
 
 static void the_own_placements_come_in_pages(void)
@@ -1186,8 +1188,8 @@ static void no_write_looks_at_the_rows_of_other_apps(void)
 	int64_t own = rows_read() - before; /* of looking itself */
 	before = rows_read();
 	CU_ASSERT_EQUAL(claim_how(&w2, &app, 0, &c), CLAIM_BUILD);
-	CU_ASSERT_TRUE(placement_read(fx.db, &app, &row, &err));
-	CU_ASSERT_TRUE(placement_read_batch(fx.db, &app, 1, &row, &err));
+	CU_ASSERT_TRUE(placement_read(fx.db, &app, 1, &row, &err));
+	CU_ASSERT_TRUE(placement_read_surplus(fx.db, &app, 1, &row, &err));
 	CU_ASSERT_EQUAL(ready(&w2, &app, 1), PLACE_OK);
 	CU_ASSERT_EQUAL(one_failed(fx.db, &w2, &app, 1, "x", true, 0, &err), PLACE_OK);
 	CU_ASSERT_EQUAL(one_step(fx.db, &w2, &app, PLACE_STEP_SURPLUS, &err), PLACE_CHANGED);
@@ -1257,7 +1259,7 @@ static CU_TestInfo write_cases[] = {
 
 static CU_TestInfo read_cases[] = {
 	CASE(the_row_says_what_is_asked_for),
-	CASE(a_batch_answers_in_the_order_of_its_ids),
+	CASE(the_rows_come_in_the_order_of_the_ids),
 	CASE(the_own_placements_come_in_pages),
 	CU_TEST_INFO_NULL,
 };
