@@ -310,6 +310,37 @@ void lifecycle_drained(struct engine *engine, void *data)
 	free(d);
 }
 
+/* --- events --- */
+
+void lifecycle_publish(struct engine *engine, bool use_loads, const struct event *what)
+{
+	struct event event = *what;
+	char subject[EVENT_SUBJECT_SIZE];
+	struct buf body;
+	struct err e = {0};
+
+	event.action = ACTION_LOAD;
+	event.source = SOURCE_RECOVERY;
+	event_subject(use_loads ? EVENT_LOAD : EVENT_CHANGE, &event.org_id, &event.instance_id, subject);
+	buf_init(&body, EVENT_BYTES_MAX);
+	event_encode(&event, &body);
+	if (!bus_publish(engine->bus, subject, NULL, body.data, body.len, &e))
+		log_debug("event not passed on; reconcile finds it", "instance=%s error=%s", event.instance_id.text,
+			  e.text);
+	buf_clear(&body);
+}
+
+static void perform_pass_on(struct engine *engine, const struct pool_action *a)
+{
+	lifecycle_publish(engine, false,
+			  &(struct event){
+				  .instance_id = a->instance_id,
+				  .org_id = a->org_id,
+				  .tier = a->tier,
+				  .generation = a->generation,
+			  });
+}
+
 static void perform_removed(void *data)
 {
 	struct app_slot *slot = data;
@@ -355,6 +386,9 @@ void lifecycle_perform(struct engine *engine, const struct pool_action *a)
 		break;
 	case PA_EVENT_BACK:
 		events_back(engine, a->event, a->delay_ms);
+		break;
+	case PA_PASS_ON:
+		perform_pass_on(engine, a);
 		break;
 	case PA_REMOVED:
 		perform_removed(a->slot);

@@ -12,6 +12,7 @@ struct arena;
 struct chat_request;
 struct claim;
 struct engine;
+struct event;
 struct pool_action;
 struct pool_app;
 struct turn;
@@ -26,6 +27,8 @@ bool lifecycle_is_subscribed(struct pool_app *app);
 void lifecycle_leave_subjects(struct engine *engine);
 /* Ends every build under way, without a result. For Apps that are lost. */
 void lifecycle_stop_builds(struct engine *engine);
+/* An event of the worker's own, of `what`'s App: for everyone who may make one more copy, or (false) holds one. */
+void lifecycle_publish(struct engine *engine, bool use_loads, const struct event *what);
 /* INBOX_DRAINED has come. */
 void lifecycle_drained(struct engine *engine, void *data);
 /* A turn on a copy's runtime, as the pool gave it; see framework_impl.turn. */

@@ -12,7 +12,6 @@
 #include "core/event.h"
 #include "core/placement.h"
 #include "lib/arena.h"
-#include "lib/buf.h"
 #include "lib/bus.h"
 #include "lib/clock.h"
 #include "lib/log.h"
@@ -120,30 +119,19 @@ static bool work_claim(struct db *db, struct set *set, struct err *e)
 	return true;
 }
 
-/* An event for everyone who may hold a copy, or who may make one more. */
-static void publish_event(const struct step *s, bool use_loads)
+/* For whoever may make one more copy. */
+static void publish_load(const struct step *s)
 {
 	const struct app_row *row = &s->claim.claim.row;
-	struct event event = {
-		.operation_id = s->place.next_op,
-		.instance_id = s->action.instance_id,
-		.org_id = s->action.org_id,
-		.action = ACTION_LOAD,
-		.tier = row->tier,
-		.generation = row->generation,
-		.source = SOURCE_RECOVERY,
-	};
-	char subject[EVENT_SUBJECT_SIZE];
-	struct buf body;
-	struct err e = {0};
 
-	event_subject(use_loads ? EVENT_LOAD : EVENT_CHANGE, &event.org_id, &event.instance_id, subject);
-	buf_init(&body, EVENT_BYTES_MAX);
-	event_encode(&event, &body);
-	if (!bus_publish(s->engine->bus, subject, NULL, body.data, body.len, &e))
-		log_debug("event not passed on; reconcile finds it", "instance=%s error=%s", event.instance_id.text,
-			  e.text);
-	buf_clear(&body);
+	lifecycle_publish(s->engine, true,
+			  &(struct event){
+				  .operation_id = s->place.next_op,
+				  .instance_id = s->action.instance_id,
+				  .org_id = s->action.org_id,
+				  .tier = row->tier,
+				  .generation = row->generation,
+			  });
 }
 
 static const char *claim_failure(enum claim_result result)
@@ -169,8 +157,8 @@ static void done_claim(struct step *s, bool ok, const struct err *e)
 	if (c->result == CLAIM_FAIL)
 		log_failed(s, "App not claimed", &c->e);
 	const char *failure = claim_failure(c->result);
-	if (c->result == CLAIM_PASS_ON || (c->result == CLAIM_BUILD && c->claim.want_more))
-		publish_event(s, c->result == CLAIM_BUILD);
+	if (c->result == CLAIM_BUILD && c->claim.want_more)
+		publish_load(s);
 	if (c->claim.ended > 0 || failure != NULL)
 		engine_report(s->engine, &s->action.org_id, &s->action.instance_id,
 			      failure != NULL ? "failed" : "ready", failure);
@@ -312,7 +300,7 @@ static void done_record(struct step *s, bool ok, const struct err *e)
 		tell(s);
 	bool is_handed_over = p->result != PLACE_FAIL && id_is_set(&p->next_op);
 	if (is_handed_over)
-		publish_event(s, true);
+		publish_load(s);
 	pool_recorded(pool, s->app, pool_done_of(p->result), now_ms);
 	if (s->action.kind == PA_DRAINING && !is_handed_over)
 		pool_handed_over(pool, &s->action.instance_id, now_ms);

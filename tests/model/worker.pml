@@ -20,13 +20,14 @@ bool valid_until[WORKERS]; /* by the worker's own clock */
 #define IS_VALID_HERE(w) (lease_valid[w]) /* its own clock ends no later */
 #endif
 
-/* lease_keeper_is_valid */
+/* lease_keeper_is_valid: without it no load is asked for, no turn begun */
+#define IS_LEASE_VALID(w) (IS_VALID_HERE(w) && keeper_who[w] == who[w])
 #ifdef MUTANT_TURNS_ASK_NO_LEASE
 #define LEASE_KEEPER_IS_VALID(w) true
 #elif defined(MUTANT_LEASE_VALID_BEFORE_TAKEN_OVER)
 #define LEASE_KEEPER_IS_VALID(w) IS_VALID_HERE(w)
 #else
-#define LEASE_KEEPER_IS_VALID(w) (IS_VALID_HERE(w) && keeper_who[w] == who[w])
+#define LEASE_KEEPER_IS_VALID(w) IS_LEASE_VALID(w)
 #endif
 
 /* --- struct pool_app --- */
@@ -310,6 +311,19 @@ inline claim_failed(w)
 	step[w] = UNDO
 }
 
+inline pass_to_holders(w)
+{
+#ifdef MUTANT_CHANGES_ARE_PASSED_ON
+	publish_change();
+#endif
+	if
+	:: has_event[w] ->
+		publish_change();
+		has_event[w] = false
+	:: else
+	fi
+}
+
 inline pool_claimed(w)
 {
 	if
@@ -320,7 +334,7 @@ inline pool_claimed(w)
 		is_dirty[w] = is_dirty[w] || is_rebuild[w];
 		end_bring_up(w)
 	:: answer == PASS_ON ->
-		publish_change();
+		pass_to_holders(w);
 		end_bring_up(w)
 	:: else -> end_bring_up(w)
 	fi

@@ -348,6 +348,26 @@ static void where_copies_are_missing_the_event_goes_on_to_other_workers_but_not_
 	driver_close(&d);
 }
 
+/* Whoever has the App hears a change, who published it too; here it has a failed placement of it. */
+static void an_event_is_passed_on_to_those_who_hold_the_app_once(void)
+{
+	driver_open(&d);
+	unsigned app = driver_add(&d, 0, TIER_HOT);
+	fake_config(row(app), FAKE_BAD);
+	driver_load(&d, app);
+	EXPECT(row(app)->place == PLACE_FAILED);
+	row(app)->is_elsewhere = true; /* until the load, which asks for the next number */
+	driver_load(&d, app);
+	EXPECT(d.apps[app].seen[PA_PASS_ON] == 1);
+	EXPECT(d.events_done == 2);
+	driver_look(&d, app); /* what was published, while the others have not finished */
+	EXPECT(d.apps[app].seen[PA_CLAIM] == 3);
+	EXPECT(d.apps[app].seen[PA_PASS_ON] == 1);
+	driver_event(&d, app, false);
+	EXPECT(d.apps[app].seen[PA_PASS_ON] == 2);
+	driver_close(&d);
+}
+
 static void two_row_reads_answered_in_the_wrong_order_end_at_the_newer_row(void)
 {
 	driver_open(&d);
@@ -679,6 +699,7 @@ static CU_TestInfo cases[] = {
 	CASE(a_loaded_app_moves_between_the_tiers_under_its_turn),
 	CASE(the_same_load_twice_late_and_out_of_order_makes_one_copy),
 	CASE(where_copies_are_missing_the_event_goes_on_to_other_workers_but_not_for_ever),
+	CASE(an_event_is_passed_on_to_those_who_hold_the_app_once),
 	CASE(two_row_reads_answered_in_the_wrong_order_end_at_the_newer_row),
 	CASE(a_row_that_changed_after_the_build_decides_again),
 	CASE(a_build_that_ends_after_its_unload_serves_nobody),

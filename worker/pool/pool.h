@@ -64,6 +64,7 @@ enum pool_action_kind {
 	PA_FREE,       /* free `runtime`: its last turn is over */
 	PA_EVENT_DONE, /* ack `event` */
 	PA_EVENT_BACK, /* nak `event`, delay_ms */
+	PA_PASS_ON,    /* publish a load event as a change: who holds a copy below `generation` is to look at the row */
 	PA_REMOVED     /* the App is no longer here and its slot was in use: free `slot` (app is NULL) */
 };
 
@@ -76,8 +77,8 @@ struct pool_action {
 	struct id instance_id, org_id;
 	unsigned how;           /* PA_CLAIM */
 	bool fallback;          /* PA_BUILD; PA_FAILED: a PA_BUILD of the fallback follows, from the same claim */
-	uint64_t generation;    /* PA_READY, PA_FAILED */
-	enum tier tier;         /* PA_READY, PA_CEILING */
+	uint64_t generation;    /* PA_READY, PA_FAILED, PA_PASS_ON */
+	enum tier tier;         /* PA_READY, PA_CEILING, PA_PASS_ON */
 	const char *hash;       /* PA_READY: hex, valid until the answer */
 	const char *reason;     /* PA_READY, PA_FAILED: valid until the answer */
 	bool keep;              /* PA_FAILED */

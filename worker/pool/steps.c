@@ -631,6 +631,20 @@ static void claimed_quota(struct pool *pool, struct pool_app *app)
 	release_slot(pool, app);
 }
 
+/*
+ * Others hold it, but below the row's number: the event tells them as a change. Once: we hear that change as they do,
+ * and until they have taken the number over, our answer to it would be another one.
+ */
+static void pass_to_holders(struct pool *pool, struct pool_app *app)
+{
+	if (app->events == NULL)
+		return;
+	struct pool_action *a = pool_emit(pool, PA_PASS_ON, app);
+	a->generation = app->row_generation;
+	a->tier = app->row_tier;
+	pool_events_done(pool, app);
+}
+
 void pool_claimed(struct pool *pool, struct pool_app *app, enum claim_result result, const struct claim *claim,
 		  int64_t now_ms)
 {
@@ -669,8 +683,10 @@ void pool_claimed(struct pool *pool, struct pool_app *app, enum claim_result res
 		/* A copy that serves was unloaded since its row was read. */
 		app->is_dirty |= (app->how & CLAIM_HOW_REBUILD) != 0;
 		break;
-	case CLAIM_ENOUGH:
 	case CLAIM_PASS_ON:
+		pass_to_holders(pool, app);
+		break;
+	case CLAIM_ENOUGH:
 	case CLAIM_LOADING:
 	case CLAIM_QUOTA_HOT:
 	case CLAIM_POISON:
