@@ -37,7 +37,9 @@ struct app_row {
 	uint32_t replicas;
 	uint32_t attempts;
 	int64_t retry_in_ms; /* > 0: backoff */
-	bool is_surplus; /* only from placement_read_surplus: more copies are ready than replicas (the step decides) */
+	bool is_surplus;     /* only from placement_read_held: more copies are ready than replicas (the step decides) */
+	bool is_recorded; /* only from placement_read_held: our placement is `ready`, at the row's generation and tier
+			   */
 	char hash[SECRET_HASH_HEX_SIZE]; /* of the configuration */
 	/* Only from placement_claim, in the arena: */
 	const char *framework_type, *mode, *config;
@@ -48,9 +50,10 @@ struct app_row {
 /* A plain read of different Apps, any count, no lock; ret_rows[i] is that of ids[i]. is_found false: gone. */
 bool placement_read(struct db *db, const struct id *ids, unsigned count, struct app_row *ret_rows,
 		    struct err *e) MUST_CHECK;
-/* The same with is_surplus. */
-bool placement_read_surplus(struct db *db, const struct id *ids, unsigned count, struct app_row *ret_rows,
-			    struct err *e) MUST_CHECK;
+/* The same of what this worker holds, with is_surplus and is_recorded: after a backup was restored, what it holds may
+ * be written nowhere. */
+bool placement_read_held(struct db *db, const struct worker_identity *who, const struct id *ids, unsigned count,
+			 struct app_row *ret_rows, struct err *e) MUST_CHECK;
 
 enum claim_result {
 	CLAIM_BUILD,      /* the placement is `loading` in our name: build it */

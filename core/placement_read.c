@@ -39,17 +39,21 @@ enum {
 	APP_HASH,
 	APP_FRESH, /* NULL: no open load or reload */
 	APP_DRAIN_S,
-	APP_IS_SURPLUS
+	APP_IS_SURPLUS,
+	APP_IS_RECORDED
 };
 
 #define APPS                                                                                                           \
 	" FROM orchestrator_instances i FORCE INDEX (PRIMARY) STRAIGHT_JOIN organizations o ON o.org_id = i.org_id"    \
 	" WHERE i.instance_id IN "
-SQL_SET(SQL_APPS, "SELECT " APP_COLUMNS ", 0" APPS, "");
-SQL_SET(SQL_APPS_AND_SURPLUS,
+SQL_SET(SQL_APPS, "SELECT " APP_COLUMNS ", 0, 0" APPS, "");
+SQL_SET(SQL_APPS_HELD,
 	"SELECT " APP_COLUMNS ","
 	" (SELECT COUNT(*) FROM placements p JOIN workers w ON w.worker_id = p.worker_id"
-	" WHERE p.instance_id = i.instance_id AND p.state = 'ready' AND " SQL_IS_LIVE ") > i.replicas" APPS,
+	" WHERE p.instance_id = i.instance_id AND p.state = 'ready' AND " SQL_IS_LIVE ") > i.replicas,"
+	" (SELECT COUNT(*) FROM placements p WHERE p.instance_id = i.instance_id AND p.worker_id = ?"
+	" AND p.incarnation = ? AND p.state = 'ready' AND p.generation = i.generation AND p.tier = i.tier"
+	" AND p.build_generation IS NULL)" APPS,
 	"");
 
 static const char SQL_MINE[] =
@@ -79,16 +83,22 @@ static bool app_from_columns(struct db *db, struct app_row *ret_row, struct err 
 	row.fresh = db_col_i64(db, APP_FRESH) != 0;
 	row.drain_s = db_col_is_null(db, APP_DRAIN_S) ? -1 : db_col_i64(db, APP_DRAIN_S);
 	row.is_surplus = db_col_i64(db, APP_IS_SURPLUS) != 0;
+	row.is_recorded = db_col_i64(db, APP_IS_RECORDED) != 0;
 	*ret_row = row;
 	return true;
 }
 
-static bool read_set(struct db *db, const char *const *sql, const struct id_set *set, struct app_row *ret_rows,
-		     struct err *e)
+/* who: of SQL_APPS_HELD, else NULL. */
+static bool read_set(struct db *db, const struct worker_identity *who, const struct id_set *set,
+		     struct app_row *ret_rows, struct err *e)
 {
 	enum db_result result;
 
-	sql_use_set(db, sql, set);
+	sql_use_set(db, who ? SQL_APPS_HELD : SQL_APPS, set);
+	if (who) {
+		db_bind_str(db, who->worker_id);
+		db_bind_id(db, &who->incarnation);
+	}
 	sql_bind_set(db, set);
 	while ((result = db_step(db, e)) == DB_ROW) {
 		struct id id = db_col_id(db, APP_INSTANCE_ID);
@@ -101,7 +111,7 @@ static bool read_set(struct db *db, const char *const *sql, const struct id_set 
 	return result == DB_DONE;
 }
 
-static bool read_all(struct db *db, const char *const *sql, const struct id *ids, unsigned count,
+static bool read_all(struct db *db, const struct worker_identity *who, const struct id *ids, unsigned count,
 		     struct app_row *ret_rows, struct err *e)
 {
 	for (unsigned at = 0; at < count; at += SQL_SET_MAX) {
@@ -111,7 +121,7 @@ static bool read_all(struct db *db, const char *const *sql, const struct id *ids
 			ret_rows[i] = (struct app_row){.instance_id = ids[i], .ttl_seconds = -1, .drain_s = -1};
 			id_set_add(&set, &ids[i]);
 		}
-		if (!read_set(db, sql, &set, ret_rows + at, e))
+		if (!read_set(db, who, &set, ret_rows + at, e))
 			return false;
 	}
 	return true;
@@ -119,13 +129,13 @@ static bool read_all(struct db *db, const char *const *sql, const struct id *ids
 
 bool placement_read(struct db *db, const struct id *ids, unsigned count, struct app_row *ret_rows, struct err *e)
 {
-	return read_all(db, SQL_APPS, ids, count, ret_rows, e);
+	return read_all(db, NULL, ids, count, ret_rows, e);
 }
 
-bool placement_read_surplus(struct db *db, const struct id *ids, unsigned count, struct app_row *ret_rows,
-			    struct err *e)
+bool placement_read_held(struct db *db, const struct worker_identity *who, const struct id *ids, unsigned count,
+			 struct app_row *ret_rows, struct err *e)
 {
-	return read_all(db, SQL_APPS_AND_SURPLUS, ids, count, ret_rows, e);
+	return read_all(db, who, ids, count, ret_rows, e);
 }
 
 bool placement_mine(struct db *db, const struct worker_identity *who, const struct id *after, struct placed *ret_placed,

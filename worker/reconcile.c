@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A round in two halves. First every App that the pool has, PLACE_BATCH at a time: its row is read and compared. Then
- * every placement of this incarnation: one that the pool knows nothing of is given to it, to be ended.
+ * A round in two halves. First every App that the pool has, PLACE_BATCH at a time: its row, and whether its placement
+ * is written, are read and compared. Then every placement of this incarnation: one that the pool knows nothing of is
+ * given to it, to be ended.
  */
 #include "worker/reconcile.h"
 
@@ -23,6 +24,7 @@ struct reconcile {
 };
 
 struct compare {
+	struct worker_identity who;
 	struct id ids[PLACE_BATCH];
 	struct app_row rows[PLACE_BATCH];
 	unsigned count;
@@ -109,7 +111,7 @@ static bool work_compare(struct db *db, void *data, struct err *e)
 {
 	struct compare *c = data;
 
-	return placement_read_surplus(db, c->ids, c->count, c->rows, e);
+	return placement_read_held(db, &c->who, c->ids, c->count, c->rows, e);
 }
 
 static void done_compare(struct engine *engine, void *data, bool ok, const struct err *e)
@@ -134,6 +136,8 @@ static void next_batch(struct engine *engine)
 		return;
 	}
 	struct compare *c = xcalloc(1, sizeof(*c));
+
+	c->who = engine->who;
 	while (r->at < r->count && c->count < PLACE_BATCH)
 		c->ids[c->count++] = id_from_bin(&r->ids[r->at++]);
 	engine_job(engine, work_compare, done_compare, c);

@@ -177,6 +177,8 @@ void fake_read(const struct fake_app *a, int64_t now_ms, struct app_row *ret_row
 	*ret_row = a->row;
 	ret_row->good_hash[0] = '\0'; /* only from a claim */
 	ret_row->has_load_wanted = a->load_op != 0;
+	ret_row->is_recorded = a->has_place && a->place == PLACE_READY && a->place_generation == a->row.generation &&
+			       a->place_tier == a->row.tier;
 	ret_row->retry_in_ms = a->next_attempt_ms > now_ms ? a->next_attempt_ms - now_ms : 0;
 }
 

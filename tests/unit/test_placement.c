@@ -799,17 +799,40 @@ static void of_surplus_copies_the_youngest_goes(void)
 	place(&app, &w1, "ready", 1);
 	place(&app, &w2, "ready", 1);
 	fixture_run(fx.db, "UPDATE placements SET placed_at = placed_at - INTERVAL 1 HOUR WHERE worker_id = 'w2'");
-	CU_ASSERT_TRUE(placement_read_surplus(fx.db, &app, 1, &row, &err));
+	CU_ASSERT_TRUE(placement_read_held(fx.db, &w1, &app, 1, &row, &err));
 	CU_ASSERT_TRUE(row.is_surplus);
 	CU_ASSERT_EQUAL(one_step(fx.db, &w2, &app, PLACE_STEP_SURPLUS, &err), PLACE_CHANGED);
 	CU_ASSERT_EQUAL(one_step(fx.db, &w1, &app, PLACE_STEP_SURPLUS, &err), PLACE_OK);
 	CU_ASSERT_STRING_EQUAL(placed(&app), "w1 draining 1,w2 ready 1");
 	CU_ASSERT_EQUAL(one_step(fx.db, &w2, &app, PLACE_STEP_SURPLUS, &err), PLACE_CHANGED);
-	CU_ASSERT_TRUE(placement_read_surplus(fx.db, &app, 1, &row, &err));
+	CU_ASSERT_TRUE(placement_read_held(fx.db, &w1, &app, 1, &row, &err));
 	CU_ASSERT_FALSE(row.is_surplus);
 }
 
 /* --- reading --- */
+
+static void what_is_held_is_recorded_where_the_placement_says_so(void)
+{
+	struct id app = fixture_app(&org, "hot", "loaded");
+	struct app_row row;
+
+	CU_ASSERT_TRUE(placement_read_held(fx.db, &w1, &app, 1, &row, &err));
+	CU_ASSERT_FALSE(row.is_recorded);
+	place(&app, &w1, "ready", 1);
+	CU_ASSERT_TRUE(placement_read_held(fx.db, &w1, &app, 1, &row, &err));
+	CU_ASSERT_TRUE(row.is_recorded);
+	CU_ASSERT_TRUE(placement_read_held(fx.db, &w2, &app, 1, &row, &err));
+	CU_ASSERT_FALSE(row.is_recorded);
+	fixture_run(fx.db, "UPDATE placements SET state = 'loading'");
+	CU_ASSERT_TRUE(placement_read_held(fx.db, &w1, &app, 1, &row, &err));
+	CU_ASSERT_FALSE(row.is_recorded);
+	fixture_run(fx.db, "UPDATE placements SET state = 'ready', build_generation = 1");
+	CU_ASSERT_TRUE(placement_read_held(fx.db, &w1, &app, 1, &row, &err));
+	CU_ASSERT_FALSE(row.is_recorded);
+	fixture_run(fx.db, "UPDATE placements SET build_generation = NULL, generation = 2");
+	CU_ASSERT_TRUE(placement_read_held(fx.db, &w1, &app, 1, &row, &err));
+	CU_ASSERT_FALSE(row.is_recorded);
+}
 
 static void the_row_says_what_is_asked_for(void)
 {
@@ -1189,7 +1212,7 @@ static void no_write_looks_at_the_rows_of_other_apps(void)
 	before = rows_read();
 	CU_ASSERT_EQUAL(claim_how(&w2, &app, 0, &c), CLAIM_BUILD);
 	CU_ASSERT_TRUE(placement_read(fx.db, &app, 1, &row, &err));
-	CU_ASSERT_TRUE(placement_read_surplus(fx.db, &app, 1, &row, &err));
+	CU_ASSERT_TRUE(placement_read_held(fx.db, &w1, &app, 1, &row, &err));
 	CU_ASSERT_EQUAL(ready(&w2, &app, 1), PLACE_OK);
 	CU_ASSERT_EQUAL(one_failed(fx.db, &w2, &app, 1, "x", true, 0, &err), PLACE_OK);
 	CU_ASSERT_EQUAL(one_step(fx.db, &w2, &app, PLACE_STEP_SURPLUS, &err), PLACE_CHANGED);
@@ -1254,6 +1277,7 @@ static CU_TestInfo write_cases[] = {
 	CASE(an_unload_ends_when_the_last_copy_is_gone),
 	CASE(hot_apps_are_handed_over_where_somebody_can_take_them),
 	CASE(of_surplus_copies_the_youngest_goes),
+	CASE(what_is_held_is_recorded_where_the_placement_says_so),
 	CU_TEST_INFO_NULL,
 };
 

@@ -599,6 +599,23 @@ static void a_restored_backup_counts_as_below_both_marks(void)
 	driver_close(&d);
 }
 
+/* At the same generation, but before it was ready; or before it was claimed. */
+static void what_a_restored_backup_does_not_know_is_written_again(void)
+{
+	driver_open(&d);
+	unsigned app = loaded(0, TIER_HOT), lost = loaded(0, TIER_DEMAND);
+	row(app)->place = PLACE_LOADING;
+	fake_demand(row(lost));
+	row(lost)->has_place = false;
+	driver_compare(&d, app);
+	driver_compare(&d, lost);
+	EXPECT(row(app)->place == PLACE_READY);
+	EXPECT(row(lost)->has_place && row(lost)->place == PLACE_READY);
+	EXPECT(row(lost)->load_op == 0);
+	EXPECT(driver_serves(&d, app) == row(app)->row.generation);
+	driver_close(&d);
+}
+
 /* --- the worker as a whole --- */
 
 static void a_lone_worker_that_stops_finishes_its_turns_and_leaves(void)
@@ -714,6 +731,7 @@ static CU_TestInfo cases[] = {
 	CASE(an_unload_waits_for_turns_and_cuts_them_at_its_limit),
 	CASE(an_unload_with_no_drain_time_cuts_at_once),
 	CASE(a_restored_backup_counts_as_below_both_marks),
+	CASE(what_a_restored_backup_does_not_know_is_written_again),
 	CASE(a_lone_worker_that_stops_finishes_its_turns_and_leaves),
 	CASE(a_worker_with_others_serves_hot_apps_until_they_are_handed_over),
 	CASE(what_nobody_is_left_to_take_over_is_let_go),

@@ -382,6 +382,8 @@ void pool_compare(struct pool *pool, const struct app_row *row, int64_t now_ms)
 		       (app->cur->is_fallback || strcmp(app->cur->hash, row->hash) == 0);
 	if (!is_same)
 		look(pool, app, now_ms);
+	else if (!row->is_recorded && !pool->is_stopping)
+		step_record(pool, app);
 	else if (row->is_surplus && !pool->is_stopping)
 		step_drop_surplus(pool, app);
 }

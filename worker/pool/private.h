@@ -165,5 +165,7 @@ void step_grant_slots(struct pool *pool);
 void step_end_waits(struct pool *pool);
 /* More copies are ready than wanted: if the database agrees that ours is the one too many, it leaves. */
 void step_drop_surplus(struct pool *pool, struct pool_app *app);
+/* The copy of an App at rest is written once more as it is held. */
+void step_record(struct pool *pool, struct pool_app *app);
 
 #endif

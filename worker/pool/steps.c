@@ -257,6 +257,13 @@ void step_drop_surplus(struct pool *pool, struct pool_app *app)
 	evict(pool, app, EVICT_SURPLUS);
 }
 
+void step_record(struct pool *pool, struct pool_app *app)
+{
+	app->generation = app->cur->generation;
+	app->load_tier = app->tier;
+	begin(pool, app, STEP_READY);
+}
+
 static void leave(struct pool *pool, struct pool_app *app)
 {
 	app->evict = EVICT_NONE;
