@@ -27,6 +27,10 @@ import pool as pools  # noqa: E402
 # Faults make warnings. What must never be logged is an error, but for these.
 EXPECTED = [r"Z warn ", r"^\[.*\[ERR\]", r"(?i)Z error .*(nats|bus|mariadb|database|connection|lease)"]
 
+GRACE_S = 2  # from the moment that all programs are ready until nothing is left of the last fault
+CALM_S = 8
+SAID_MAX = 5  # violations of one kind
+
 
 def run(seed, minutes, workers=3, nats_nodes=None, is_kept=False, only=None, say=print):
     """One run. Returns its report. Every third seed has a NATS cluster."""
@@ -39,11 +43,12 @@ def run(seed, minutes, workers=3, nats_nodes=None, is_kept=False, only=None, say
         say(f"  {time.time() - began:6.1f} s  {text}")
 
     say(f"chaos: seed {seed}, {minutes:g} minutes, {workers} workers, {nats_nodes} nats-server; again with: {report['repeat']}")
-    pool = pools.Pool(workers, nats_nodes)
-    found, counts, injected, clients = [], {}, [], None
+    pool = pools.Pool(workers, nats_nodes, note)
+    found, counts, injected, clients, quiet = [], {}, [], None, None
     try:
         pool.start()
-        clients = Load(pool, seed)
+        clients = pool.load = Load(pool, seed)
+        pool.rest = lambda when: rest(pool, clients, when, found, note)
         clients.start()
         note("the load runs")
         broken = None
@@ -51,9 +56,11 @@ def run(seed, minutes, workers=3, nats_nodes=None, is_kept=False, only=None, say
             injected = faults.run(pool, seed, time.time() + minutes * 60, note, only)
         except Exception as e:  # the end is checked all the same
             broken = checks.Violation("not whole after a fault", f"{e!r}")
+        if not broken:
+            quiet = calm(pool, clients, seed, note)
         clients.stop()
         note("all healed, the load has stopped")
-        judge = checks.Checks(pool, clients, injected)
+        judge = checks.Checks(pool, clients, injected, quiet)
         if broken:
             judge.violations.append(broken)
         else:
@@ -61,12 +68,15 @@ def run(seed, minutes, workers=3, nats_nodes=None, is_kept=False, only=None, say
                 pool.wait_whole()
             except AssertionError as e:
                 judge.found("not whole after the last fault", str(e))
-        found, counts = judge.run(), judge.counts
+        found += judge.run()
+        counts = judge.counts
     except Exception:
-        found = [checks.Violation("the run broke off", traceback.format_exc())]
+        found.append(checks.Violation("the run broke off", traceback.format_exc()))
         if clients:
             clients.over.set()
     finally:
+        pool.watch.stop()
+        found += [checks.Violation(kind, text) for kind, text in pool.watch.found.values()]
         pool.allow(*EXPECTED)
         complaints = pool.close(is_kept or bool(found))
     found += [checks.Violation("process", text) for text in complaints]
@@ -82,13 +92,51 @@ def run(seed, minutes, workers=3, nats_nodes=None, is_kept=False, only=None, say
         "folder": str(pool.folder) if found or is_kept else None,
         "seconds": round(time.time() - began, 1),
     }
-    for v in found:
-        say(f"VIOLATION {v}")
+    say_found(found, say)
     say(f"chaos: seed {seed}: {minutes:g} minutes, {len(injected)} faults, {report['operations']} operations, {report['turns']} turns "
         f"({report['answered']} answered), {len(found)} violations")
     if found:
         say(f"  the folder is kept: {pool.folder}; again with: {report['repeat']}")
     return report
+
+
+def say_found(found, say):
+    said = collections.Counter()
+    for v in found:
+        said[v.kind] += 1
+        if said[v.kind] <= SAID_MAX:
+            say(f"VIOLATION {v}")
+    for kind, number in said.items():
+        if number > SAID_MAX:
+            say(f"VIOLATION {kind}: {number - SAID_MAX} more")
+
+
+def rest(pool, clients, when, found, note):
+    """In the middle of a run, while no client asks: all must come to what the rows say."""
+    pool.wait_whole()
+    with clients.paused():
+        judge = checks.Checks(pool, clients, [])
+        judge.check_rest(when)
+    found.extend(judge.violations)
+    note(f"at rest while {when}: {len(judge.violations)} violations")
+
+
+def calm(pool, clients, seed, note):
+    """Without a fault, and with all requests at a few Apps: now no request may be lost and no operation left open."""
+    r = random.Random(f"calm {seed}")
+    try:
+        pool.wait_whole()
+    except AssertionError:
+        return None  # it is found again, and said, at the end
+    time.sleep(GRACE_S)
+    began = time.time()
+    note("calm, and a storm of requests")
+    able = [t for t in clients.targets if not t.is_gone and not t.is_crabby]
+    with clients.aim(r.sample(able, min(3, len(able))), is_storm=True), faults.slow_links(pool):
+        while time.time() < began + CALM_S:
+            pool.watch.look_for_left_open(began)
+            time.sleep(0.5)
+    return began, time.time()
 
 
 def main():

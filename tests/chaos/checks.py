@@ -13,15 +13,18 @@ import time
 from harness import eventually
 from clients import BROKEN
 
+DRAIN_S = 10  # in which a copy that was told to unload has surely left the chat subject
+UNRECORDED_S = 15  # after a restored backup, in which reconcile has surely written what is held
 QUIET_S = 60  # times HEARTH_TEST_SLOW: until everything has come to rest after the last fault
 DOWN = {"unload", "suspend", "delete"}
 UP = {"load", "reload", "activate", "tier"}
 
 # What a chat may be told, and what a request that changes something.
 CHAT_CODES = {"instance_not_loaded", "instance_loading", "instance_failed", "instance_suspended", "instance_deleted", "busy",
-              "worker_unresponsive", "bus_unavailable", "db_unavailable", "too_many_turns", "turn_timeout"}
-ASK_CODES = {"instance_suspended", "instance_deleted", "db_unavailable", "outcome_unknown", "busy", "shutting_down"}
+              "worker_unresponsive", "bus_unavailable", "db_unavailable", "too_many_turns", "turn_timeout", "org_suspended"}
+ASK_CODES = {"org_suspended", "instance_suspended", "instance_deleted", "db_unavailable", "outcome_unknown", "busy", "shutting_down"}
 STREAM_ERRORS = {"worker_unresponsive", "bus_unavailable", "turn_timeout", "cancelled", "instance_not_loaded", "unloaded"}
+TROUBLE = {"worker_unresponsive", "bus_unavailable", "db_unavailable", "outcome_unknown", "busy"}  # none of these while nothing is broken
 WEB_SERVERS_OWN = {500, 502, 503, 504}
 FAILURES = {"poison", "build_timeout", BROKEN}
 
@@ -46,8 +49,9 @@ def show(record):
 
 
 class Checks:
-    def __init__(self, pool, load, injected):
+    def __init__(self, pool, load, injected, calm=None):
         self.pool, self.load, self.injected = pool, load, injected
+        self.calm = calm  # (began, ended): nothing was broken
         self.violations = []
         self.counts = {}
         self.restores = pool.restores
@@ -60,13 +64,21 @@ class Checks:
         self.read_database()
         self.resolve()
         self.check_operations()
+        self.check_recorded()
         self.check_generations()
         self.check_answers()
         self.check_turns()
         self.check_served()
+        self.check_calm()
         for text in self.load.trouble:
             self.found("client", text)
         return self.violations
+
+    def check_rest(self, when):
+        """In the middle of a run, while no client asks."""
+        self.wait_for_rest()
+        self.check_served()
+        self.violations = [Violation(v.kind, f"{v.text}; while {when}") for v in self.violations]
 
     # --- rest ---
 
@@ -95,9 +107,9 @@ class Checks:
             "SELECT p.instance_id, p.worker_id, p.incarnation, p.state, p.generation FROM placements p LEFT JOIN workers w ON "
             "w.worker_id = p.worker_id AND w.incarnation = p.incarnation AND w.lease_until > UTC_TIMESTAMP(3) WHERE w.worker_id IS NULL")]
         rows = db.run(
-            "SELECT i.instance_id, i.status, i.deleted_at IS NOT NULL, i.tier, i.desired_state, i.generation, i.replicas, i.unload_generation, "
+            "SELECT i.instance_id, IF(o.status = 'active', i.status, 'suspended'), i.deleted_at IS NOT NULL, i.tier, i.desired_state, i.generation, i.replicas, i.unload_generation, "
             "COALESCE(i.failure_reason, ''), JSON_VALUE(i.config, '$.build_fail') IS NOT NULL, p.worker_id, p.tier, p.generation, p.state, "
-            "COALESCE(p.reason, '') FROM orchestrator_instances i LEFT JOIN placements p USING (instance_id)")
+            "COALESCE(p.reason, '') FROM orchestrator_instances i JOIN organizations o USING (org_id) LEFT JOIN placements p USING (instance_id)")
         apps = {}
         for row in rows:
             apps.setdefault(tuple(row[:10]), []).extend([tuple(row[10:])] if row[10] else [])
@@ -196,7 +208,9 @@ class Checks:
         is_unload = row["action"] == "unload"
         if state == "succeeded":
             return
-        if state == "superseded":
+        if state == "superseded" and reason == "org_suspended":
+            self.count("operations superseded by the suspension of their organization")
+        elif state == "superseded":
             generation = int(row["generation"])
             # An unload, suspension or deletion of an App that is not held needs no operation: the App's row knows of it.
             later = any(o["action"] != "unload" and int(o["generation"]) > generation for o in self.of_app[row["instance_id"]]) \
@@ -225,6 +239,12 @@ class Checks:
                     if a.operation_id and seen.setdefault(a.generation, a) is not a:
                         self.found("two changes have one generation", f"{show(a)}; {show(seen[a.generation])}")
 
+    def check_recorded(self):
+        """What was accepted is in the audit log, which is written in the same transaction."""
+        for a in self.load.asked:
+            if a.is_accepted and self.must_be_known(a.began, a.ended) and a.request_id not in self.audited:
+                self.found("accepted change is not recorded", show(a))
+
     # --- what clients were told ---
 
     def check_answers(self):
@@ -249,6 +269,23 @@ class Checks:
                 self.check_missing(t)
             elif t.code not in CHAT_CODES:
                 self.found("unexpected answer", show(t))
+
+    def check_calm(self):
+        """While nothing was broken each request gets an answer of its own."""
+        if not self.calm:
+            return
+        began, ended = self.calm
+        for t in (*self.load.turns, *self.load.asked):
+            if t.began < began or t.ended is None or t.ended > ended:
+                continue
+            self.count("requests in the calm")
+            # In a cluster a request may reach the leaving worker's node just behind its farewell, and NATS drops it there.
+            is_dropped = t.code == "worker_unresponsive" and len(self.pool.nats_nodes) > 1
+            if is_dropped:
+                self.count("requests in the calm that the cluster dropped")
+            elif t.status is None or t.code in TROUBLE or (t.code is None and t.status in WEB_SERVERS_OWN) or \
+                    getattr(t, "ending", None) == "cut":
+                self.found("lost while nothing was broken", show(t))
 
     def check_missing(self, record):
         """404 is only right for an App made after a backup that was restored."""
@@ -276,6 +313,13 @@ class Checks:
     def is_a_worker_leaving(self, t):
         return any(f.name == "worker terminated" and f.began <= t.ended and t.began <= (f.ended or float("inf")) for f in self.injected)
 
+    def is_a_copy_draining(self, t, mine, by, may):
+        """It was told to unload a moment ago, and before it had left the App was wanted again: loads and reloads do not wait for it."""
+        oldest = min((a.generation for a in mine if a.generation is not None), default=0)
+        doomed = any(d.kind in DOWN and t.began - d.began < DRAIN_S and not (d.seen_state == "succeeded" and d.seen_at < t.began) and
+                     (d.generation is None or oldest < d.generation <= by.generation) for d in may)
+        return doomed or any(org is t.target.org and at < t.ended and t.began - at < DRAIN_S for org, at in self.load.suspended)
+
     def check_text(self, t):
         """The version that answered; None where no whole prefix came."""
         m = re.match(r"(\w+):(\d+) ", t.text)
@@ -301,7 +345,14 @@ class Checks:
                 if a.operation_id is None and a.ended < at or a.seen_state == "succeeded" and a.seen_at < at:
                     yield a
 
+    def is_just_restored(self, t):
+        """The rows may not know of every copy yet, so an unload or a reload may have ended without it."""
+        return any(r.ended and r.ended <= t.ended and t.began - r.ended < UNRECORDED_S for r in self.restores)
+
     def check_allowed(self, t, version, epoch):
+        if self.is_just_restored(t):
+            self.count("turns: 200 just after a backup was restored")
+            return
         asked = self.of_target.get(t.target, [])
         # What may have happened until the answer.
         may = [a for a in asked if a.began < t.ended and (a.epoch == epoch or a.epoch is None)]
@@ -324,13 +375,13 @@ class Checks:
             self.found("answered with a configuration that nobody set", show(t))
             return
         configs = [a for a in may if a.version is not None]
-        floor = None
+        floor = by = None
         for a in known:
             if a.kind in ("config", "load", "reload") and a.operation_id:
                 below = [c for c in configs if not c.is_perhaps and c.generation is not None and c.generation <= a.generation]
                 newest = max(below, key=lambda c: c.generation, default=None)
                 if newest is not None and (floor is None or newest.generation > floor.generation):
-                    floor = newest
+                    floor, by = newest, a
         if floor is None or version == floor.version or any(is_later(a, floor.generation) for a in mine):
             return
         if self.is_a_worker_leaving(t):
@@ -338,14 +389,18 @@ class Checks:
             # left the chat subject is served.
             self.count("turns: 200 by the old configuration on a worker that leaves")
             return
+        if self.is_a_copy_draining(t, mine, by, may):
+            self.count("turns: 200 by the old configuration of a copy that drains")
+            return
         self.found("answered with an old configuration", f"{show(t)} version={version}; in force {show(floor)}")
 
     # --- what is held serves ---
 
     def check_served(self):
         rows = self.pool.db.run(
-            "SELECT i.instance_id, i.status, i.deleted_at IS NOT NULL, i.tier, i.desired_state, JSON_VALUE(i.config, '$.prefix'), "
-            "JSON_VALUE(i.config, '$.build_fail') IS NOT NULL OR COALESCE(i.failure_reason, '') <> '', i.org_id FROM orchestrator_instances i")
+            "SELECT i.instance_id, IF(o.status = 'active', i.status, 'org'), i.deleted_at IS NOT NULL, i.tier, i.desired_state, "
+            "JSON_VALUE(i.config, '$.prefix'), JSON_VALUE(i.config, '$.build_fail') IS NOT NULL OR COALESCE(i.failure_reason, '') <> '', "
+            "i.org_id FROM orchestrator_instances i JOIN organizations o USING (org_id)")
         orgs = {org.id: org for org in self.load.orgs}
         for app, status, deleted, tier, desired, prefix, may_fail, org_id in rows:
             for i in range(2 * len(self.pool.workers)):  # the copies take turns
@@ -357,7 +412,9 @@ class Checks:
     def ask_once(self, org, app, i, status, deleted, tier, desired, prefix, may_fail):
         api = org.member
         r = self.pool.fronts[i % 2].request("POST", api.chat_path, api.token, {"instance_id": app, "message": "x y", "stream": False})
-        if deleted == "1":
+        if status == "org":
+            right = r.code in ("org_suspended", "instance_deleted")
+        elif deleted == "1":
             right = r.code == "instance_deleted"
         elif status == "suspended":
             right = r.code == "instance_suspended"

@@ -5,6 +5,7 @@ What a client asks for follows from the seed and its number. Each App has a tag;
 "<tag>:<version> ", so an answer tells whose it is and of which configuration. No version is ever used twice. Every
 request has an id of its own, by which the database can be asked later what became of it.
 """
+import contextlib
 import dataclasses
 import http.client
 import itertools
@@ -18,6 +19,7 @@ ORGS, APPS_PER_ORG = 3, 6
 CHATTERS, STREAMERS, OPERATORS = 4, 2, 6
 PATIENCE_S = 45  # no answer for so long is a hang
 WATCH_S = 4  # how long an operator looks for the end of what it asked for
+AIMED = 0.7  # of the requests, where something is aimed at
 BROKEN = "chaos says no"  # the reason of a build that is meant to fail
 
 
@@ -86,6 +88,12 @@ class Load:
         self.asked, self.turns, self.trouble = [], [], []
         self.over = threading.Event()
         self.targets = []
+        self.aimed = []  # Targets that most requests go to meanwhile
+        self.is_storm = False  # chats without a pause
+        self.suspended = []  # (organization, when)
+        self._is_paused = False
+        self._busy = 0
+        self._changed = threading.Condition()
         self._number = 0
         self._tags = itertools.count()
         self._lock = threading.Lock()
@@ -104,18 +112,63 @@ class Load:
 
     def stop(self):
         self.over.set()
+        with self._changed:
+            self._changed.notify_all()
         for thread in self.threads:
             thread.join()
 
     def _client(self, call, seed, arg):
         r = random.Random(f"client {seed}")
         try:
-            while not self.over.is_set():
-                call(r, arg)
+            while self._enter():
+                try:
+                    call(r, arg)
+                finally:
+                    self._leave()
         except BaseException as e:  # noqa: B902 - a client that dies is a fault of the runner, and must be seen
             import traceback
 
             self.trouble.append(f"a client died: {e!r}\n{traceback.format_exc()}")
+
+    def _enter(self):
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_paused or self.over.is_set())
+            self._busy += 1
+        return not self.over.is_set()
+
+    def _leave(self):
+        with self._changed:
+            self._busy -= 1
+            self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def paused(self):
+        """No client is at anything meanwhile."""
+        with self._changed:
+            self._is_paused = True
+            self._changed.wait_for(lambda: self._busy == 0)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._is_paused = False
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def aim(self, targets, is_storm=False):
+        self.aimed, self.is_storm = list(targets), is_storm
+        try:
+            yield
+        finally:
+            self.aimed, self.is_storm = [], False
+
+    def pick(self, r):
+        """An App that is asked for something."""
+        aimed = self.aimed
+        return r.choice(aimed) if aimed and r.random() < AIMED else r.choice(self.targets)
+
+    def by_id(self, ids):
+        return [t for t in self.targets if t.id in ids and not t.is_gone]
 
     # --- asking ---
 
@@ -167,10 +220,21 @@ class Load:
         if target.id:
             self.targets.append(target)
 
+    def set_org(self, org, status):
+        """Suspends or activates an organization; returns whether it was done."""
+        for _ in range(20):
+            r = self.pool.fronts[0].request("PATCH", f"/api/admin/orgs/{org.id}/status", self.pool.sys.token, {"status": status}, timeout=PATIENCE_S)
+            if r.status == 200:
+                if status == "suspended":
+                    self.suspended.append((org, time.time()))
+                return True
+            self.over.wait(0.3)
+        return False
+
     # --- operators ---
 
     def operator(self, r, _):
-        front, target = r.choice(self.pool.fronts), r.choice(self.targets)
+        front, target = r.choice(self.pool.fronts), self.pick(r)
         kind = r.choices(["load", "unload", "reload", "config", "tier", "suspend", "create", "delete"],
                          [9, 5, 5, 6, 3, 1, 1, 0.5])[0]
         x, pause = r.random(), r.uniform(0.02, 0.2)
@@ -231,13 +295,13 @@ class Load:
     # --- chatters ---
 
     def chatter(self, r, is_stream):
-        target, front, pause = r.choice(self.targets), r.choice(self.pool.fronts), r.uniform(0.005, 0.08)
+        target, front, pause = self.pick(r), r.choice(self.pool.fronts), r.uniform(0.005, 0.08)
         if not target.is_gone:
             self.chat(target, r, is_stream, front)
-        self.over.wait(pause)
+        self.over.wait(0 if self.is_storm else pause)
 
     def chat(self, target, r, is_stream, front):
-        words = r.choice([1, 2, 5, 20])
+        words = 1 if self.is_storm else r.choice([1, 2, 5, 20])
         message = " ".join(r.choice(["eins", "zwei", "drei", "für", "\U0001f525", "x" * 50]) for _ in range(words))
         turn = Turn(target, self.request_id(), message, is_stream, time.time())
         self.turns.append(turn)

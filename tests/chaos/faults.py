@@ -6,6 +6,7 @@ breaking the same thing. To add one: write the function, give it a row in FAULTS
 """
 import contextlib
 import dataclasses
+import itertools
 import random
 import shutil
 import threading
@@ -25,6 +26,8 @@ class Fault:
     weight: int
     seconds: tuple
     inject: typing.Callable  # (pool, random) -> context manager
+    is_alone: bool = False  # no other fault beside it
+    is_aimed: bool = False  # at one promise of the design: every second step is one of these, each in turn
 
 
 def stop_somehow(pool, r, programs):
@@ -207,17 +210,7 @@ def connections_delayed(pool, r):
     """Passed on in bursts."""
     what, chosen = proxies(pool, r)
     over = threading.Event()
-
-    def bursts():
-        while not over.is_set():
-            for proxy in chosen:
-                proxy.hold()
-            over.wait(0.25)
-            for proxy in chosen:
-                proxy.mend()
-            over.wait(0.02)
-
-    thread = threading.Thread(target=bursts, daemon=True)
+    thread = threading.Thread(target=_bursts, args=(chosen, over, 0.25), daemon=True)
     thread.start()
     yield what
     over.set()
@@ -242,6 +235,122 @@ def connections_reset_often(pool, r):
     thread.join()
 
 
+def held_by(pool, worker_id):
+    """The Apps on one worker, for the clients to aim at."""
+    return pool.load.by_id(pool.watch.placed.get(worker_id, ()))
+
+
+@contextlib.contextmanager
+def worker_frozen_and_aimed_at(pool, r):
+    """Its Apps are changed while it stands still past its lease, and asked when it goes on with what it had."""
+    worker = r.choice(pool.workers)
+    pool.expect_running(worker)
+    with pool.load.aim(held_by(pool, worker.worker_id), is_storm=True):
+        worker.freeze()
+        yield worker.name
+        worker.thaw()
+        time.sleep(1)
+
+
+@contextlib.contextmanager
+def changes_lost(pool, r):
+    """Workers hear of no change: what they missed, they find by themselves."""
+    links = [link for link in pool.links if link.is_worker]
+    chosen = links if r.random() < 0.5 else [r.choice(links)]
+    _lose_changes(chosen, True)
+    yield names(chosen)
+    _lose_changes(chosen, False)
+
+
+def _lose_changes(links, is_lost):
+    for link in links:
+        for proxy in link.bus:
+            proxy.lost_prefix = b"hearth.change." if is_lost else None
+
+
+@contextlib.contextmanager
+def lease_not_renewed(pool, r):
+    """A worker goes on, but its lease runs out and others take its Apps; often it does not even hear what is changed."""
+    link = r.choice([link for link in pool.links if link.is_worker])
+    is_deaf = r.random() < 0.6
+    with pool.load.aim(held_by(pool, link.name)):
+        link.database.refuse_lease(True)
+        if is_deaf:
+            _lose_changes([link], True)
+        yield link.name + (", deaf" if is_deaf else "")
+        _lose_changes([link], False)
+        link.database.refuse_lease(False)
+
+
+@contextlib.contextmanager
+def commits_cut(pool, r):
+    """Connections that end at a COMMIT: MariaDB never gets it, or its answer is lost."""
+    link = r.choice([link for link in pool.links if not link.is_worker] if r.random() < 0.6 else pool.links)
+    chance, own = r.uniform(0.1, 0.5), random.Random(r.random())
+    link.database.cut_commit = lambda: own.choice(["before", "after"]) if own.random() < chance else None
+    yield f"{link.name}: {chance:.0%}"
+    link.database.cut_commit = None
+
+
+@contextlib.contextmanager
+def org_suspended_unheard(pool, r):
+    """No operation tells of it, so workers that miss the one event find it by themselves."""
+    org = r.choice(pool.load.orgs)
+    links = [link for link in pool.links if link.is_worker]
+    _lose_changes(links, True)
+    is_done = pool.load.set_org(org, "suspended")
+    yield f"{org.id}"
+    _lose_changes(links, False)
+    if is_done:
+        pool.rest("an organization is suspended")
+        pool.load.set_org(org, "active")
+
+
+@contextlib.contextmanager
+def backup_restored_soon(pool, r):
+    """Within the same incarnations: the workers hold what the rows know nothing of, and the rows what nobody holds."""
+    pool.back_up()
+    yield f"backup {len(pool.backups) - 1}"
+    pool.restore(pool.backups[-1])
+    pool.rest("a backup is restored")
+
+
+@contextlib.contextmanager
+def bus_away(pool, _):
+    """What is accepted meanwhile is told to nobody; nor does a later request, when the bus is back, repair that."""
+    nodes = every_node(pool, None)
+    for node in nodes:
+        pool.kill(node)
+    yield names(nodes)
+    with pool.load.paused():
+        for node in nodes:
+            pool.back(node)
+        pool.rest("the bus is back")
+
+
+@contextlib.contextmanager
+def slow_links(pool, seconds=0.03):
+    """No fault: what the workers hear and say comes in small bursts."""
+    chosen, over = [proxy for link in pool.links if link.is_worker for proxy in link.bus], threading.Event()
+    thread = threading.Thread(target=_bursts, args=(chosen, over, seconds), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _bursts(chosen, over, seconds):
+    while not over.is_set():
+        for proxy in chosen:
+            proxy.hold()
+        over.wait(seconds)
+        for proxy in chosen:
+            proxy.mend()
+        over.wait(0.02)
+
+
 FAULTS = [
     Fault("worker killed", "worker", 5, (0.1, 6), _killed(a_worker)),
     Fault("two workers killed", "worker", 2, (0.1, 6), _killed(two_workers)),
@@ -250,6 +359,7 @@ FAULTS = [
     Fault("worker frozen briefly", "worker", 3, SHORT, _frozen(a_worker)),
     Fault("worker frozen past its lease", "worker", 4, LONG, _frozen(a_worker)),
     Fault("all workers frozen past their leases", "worker", 1, LONG, _frozen(every_worker)),
+    Fault("worker frozen past its lease, aimed at", "worker", 4, (LEASE_S + 2, LEASE_S + 5), worker_frozen_and_aimed_at, is_aimed=True),
     Fault("app killed", "app", 3, (0.1, 3), _killed(an_app)),
     Fault("app terminated", "app", 2, (0.1, 3), _terminated(an_app)),
     Fault("both apps killed", "app", 1, (0.1, 2), _killed(every_app)),
@@ -273,6 +383,12 @@ FAULTS = [
     Fault("connections cut", "link", 3, (0.5, 6), connections_cut),
     Fault("connections held", "link", 3, (0.5, 7), connections_held),
     Fault("connections delayed", "link", 2, (1, 4), connections_delayed),
+    Fault("changes lost", "link", 2, (1, 5), changes_lost, is_aimed=True),
+    Fault("lease not renewed", "link", 4, (LEASE_S + 3, LEASE_S + 6), lease_not_renewed, is_aimed=True),
+    Fault("connections cut at COMMIT", "link", 5, (2, 5), commits_cut, is_aimed=True),
+    Fault("organization suspended, unheard", "org", 2, (0.5, 2), org_suspended_unheard, is_alone=True, is_aimed=True),
+    Fault("bus away, then rest", "nats", 2, (2, 4), bus_away, is_alone=True, is_aimed=True),
+    Fault("backup restored soon", "db", 2, (1, 3), backup_restored_soon, is_alone=True, is_aimed=True),
 ]
 
 
@@ -288,22 +404,26 @@ def plan(seed, has_small_store=True, only=None):
     """Endless: the steps that a seed gives. only: of what they may touch."""
     r = random.Random(f"faults {seed}")
     table = [f for f in FAULTS if (has_small_store or f.inject is not store_full) and (not only or f.touches in only)]
-    named = {f.name: f for f in FAULTS}
-    number = 0
-    while True:
-        faults = []
-        for _ in range(r.choice([1, 1, 1, 2, 2, 3])):
-            left = [f for f in table if f.touches not in {g.touches for g, _ in faults}]
-            if not left:
-                break
-            fault = r.choices(left, [f.weight for f in left])[0]
-            faults.append((fault, r.uniform(*fault.seconds)))
+    named = {f.name: f for f in table}
+    aimed = []
+    for number in itertools.count():
+        if not aimed:
+            aimed = [f for f in table if f.is_aimed]
+            r.shuffle(aimed)
         # Each run that is not very short has an old backup, and goes back to it.
-        if number in (1, 5) and (not only or "db" in only):
-            fault = named["backup taken" if number == 1 else "backup restored"]
-            faults = [(fault, 0.2)] + [f for f in faults if f[0].touches != "db"][:1]
-        yield Step(faults, r.uniform(0.2, 2.5), r.random() < 0.4, r.randrange(2**32))
-        number += 1
+        first = {3: named.get("backup taken"), 9: named.get("backup restored")}.get(number) or (aimed.pop() if number % 2 == 0 and aimed else None)
+        yield Step(_beside(r, table, first), r.uniform(0.2, 2.5), r.random() < 0.4, r.randrange(2**32))
+
+
+def _beside(r, table, first):
+    """The faults of one step, with first where there is one."""
+    chosen = [first] if first else []
+    for _ in range(r.choice([0, 0, 0, 1] if first else [1, 1, 1, 2, 2, 3])):
+        left = [f for f in table if f.touches not in {g.touches for g in chosen} and not (chosen and f.is_alone)]
+        if not left or (chosen and chosen[0].is_alone):
+            break
+        chosen.append(r.choices(left, [f.weight for f in left])[0])
+    return [(f, r.uniform(*f.seconds)) for f in chosen]
 
 
 @dataclasses.dataclass

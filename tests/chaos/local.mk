@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-EXTRA_DIST += %D%/README.md %D%/chaos.py %D%/checks.py %D%/faults.py %D%/clients.py %D%/pool.py
+EXTRA_DIST += %D%/README.md %D%/chaos.py %D%/checks.py %D%/faults.py %D%/clients.py %D%/pool.py \
+	%D%/traps.py %D%/watch.py
 
 # make chaos MINUTES=5 SEED=7, or SEEDS="1 2 3"; without a seed one is drawn. ONLY=db,nats leaves other faults out.
 # chaos.jsonl has a line for each run.

@@ -14,7 +14,8 @@ import subprocess
 import time
 
 from harness import Api, App, Http, Lighttpd, PATH, Program, Stack, Worker, eventually, program
-from proxy import Proxy
+from traps import BusProxy, DatabaseProxy
+from watch import Watch
 
 OPTIONS = {
     "app": {"threads_max": 48, "demand_wait_s": 10, "shutdown_s": 8, "turn_timeout_s": 30},
@@ -48,9 +49,9 @@ class Link:
     """What stands between one program and its servers."""
 
     def __init__(self, pool, name):
-        self.name = name
-        self.bus = [Proxy(("127.0.0.1", node.port)) for node in pool.nats_nodes]
-        self.database = Proxy(pool.db.socket, pool.folder / f"db-{name}.sock")
+        self.name, self.is_worker = name, name != "app"
+        self.bus = [BusProxy(("127.0.0.1", node.port)) for node in pool.nats_nodes]
+        self.database = DatabaseProxy(pool.db.socket, pool.folder / f"db-{name}.sock")
 
     def conf(self):
         return {"nats": {"url": ",".join(f"nats://127.0.0.1:{proxy.port}" for proxy in self.bus)},
@@ -89,13 +90,16 @@ class Restore:
 
 
 class Pool(Stack):
-    def __init__(self, workers=3, nats_nodes=1):
+    def __init__(self, workers=3, nats_nodes=1, say=print):
         super().__init__(start=False, nats_nodes=nats_nodes, **OPTIONS)
         self.is_nats_advertised = False  # or a client would learn the way around its proxy
         self.side = Side(self)
         self.worker, *self.more_workers = [ChaosWorker(self, f"w{i + 1}") for i in range(workers)]
         self.apps = [self.app, self.side.app]
         self.links = []
+        self.load = None  # the clients, once they run
+        self.rest = None  # a function that lets all come to rest and checks it
+        self.watch = Watch(self.db, say)
         self.backups, self.restores = [], []
         self.complaints_kept = []  # what was wrong when a fault looked
         self.has_small_store = False
@@ -121,6 +125,7 @@ class Pool(Stack):
         for node in self.nats_nodes:
             node.spawn()
         self.db.wait_ready()
+        self.watch.start()
         self.wait_nats_ready()
         self.write_conf()
         for i, worker in enumerate(self.workers):
@@ -214,6 +219,7 @@ class Pool(Stack):
 
     def restore(self, backup):
         self.restores.append(Restore(backup, time.time()))
+        self.watch.read()
         self.terminate(self.db)
         shutil.rmtree(self.db.data)
         subprocess.run(["cp", "-a", "--reflink=auto", str(backup.path), str(self.db.data)], check=True)
