@@ -327,6 +327,21 @@ static bool read_versions(struct db *db, const struct claiming *job, const struc
 	return true;
 }
 
+/* The row of a copy of ours that drains was what an unload waited for. */
+static bool settle_taken_over(struct db *db, const struct claiming *job, const struct copies *copies, unsigned count,
+			      struct err *e)
+{
+	for (unsigned i = 0; i < count; i++) {
+		const struct copies *c = &copies[i];
+		struct claim_step *step = step_of(job, &c->instance_id);
+
+		if (step->result == CLAIM_BUILD && !step->serves && c->has_own && c->has_open &&
+		    !operation_settle(db, &c->instance_id, job->who->worker_id, &step->claim.ended, e))
+			return false;
+	}
+	return true;
+}
+
 /* A claim that is repeated because its commit's outcome was unknown finds its own build and counts no second attempt.
  */
 static bool write_builds(struct db *db, const struct claiming *job, const struct copies *copies, unsigned count,
@@ -351,9 +366,9 @@ static bool write_builds(struct db *db, const struct claiming *job, const struct
 		else if (!place_build(db, job, c, e))
 			return false;
 	}
-	return place_loading(db, job, &loading, e) && sql_exec_set(db, SQL_ATTEMPT_BEGUN, &begun, e) &&
-	       operations_run(db, job, &first, true, e) && operations_run(db, job, &further, false, e) &&
-	       read_versions(db, job, &built, e);
+	return place_loading(db, job, &loading, e) && settle_taken_over(db, job, copies, count, e) &&
+	       sql_exec_set(db, SQL_ATTEMPT_BEGUN, &begun, e) && operations_run(db, job, &first, true, e) &&
+	       operations_run(db, job, &further, false, e) && read_versions(db, job, &built, e);
 }
 
 /* What the others are told of their rows. */

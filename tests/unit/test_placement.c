@@ -346,6 +346,22 @@ static void a_draining_copy_of_ours_hands_its_row_over(void)
 	CU_ASSERT_STRING_EQUAL(placed(&app), "w1 loading 1");
 }
 
+/* Its row was the last below the unload. */
+static void a_row_that_is_handed_over_ends_the_unload(void)
+{
+	struct id app = fixture_app(&org, "demand", "unloaded");
+	struct claim c;
+
+	place(&app, &w1, "draining", 1);
+	change(&app, "generation = 2, unload_generation = 2");
+	struct id unload = fixture_operation(&app, "unload", 2);
+	struct id load = fixture_operation(&app, "load", 2);
+	CU_ASSERT_EQUAL(claim_how(&w1, &app, 0, &c), CLAIM_BUILD);
+	CU_ASSERT_STRING_EQUAL(fixture_operation_state(&unload), "succeeded");
+	CU_ASSERT_STRING_EQUAL(fixture_operation_state(&load), "running");
+	CU_ASSERT_EQUAL(c.ended, 1);
+}
+
 static void a_dead_worker_claims_nothing(void)
 {
 	struct id app = wanted(NULL);
@@ -1251,6 +1267,7 @@ static CU_TestInfo claim_cases[] = {
 	CASE(what_others_hold_decides),
 	CASE(copies_of_the_dead_and_of_the_leaving_are_not_counted),
 	CASE(a_draining_copy_of_ours_hands_its_row_over),
+	CASE(a_row_that_is_handed_over_ends_the_unload),
 	CASE(a_dead_worker_claims_nothing),
 	CASE(a_lowered_hot_quota_fails_the_operation_for_a_while),
 	CASE(the_demand_quota_counts_the_live_copies_of_others),
