@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Requests a second through lighttpd, beside a FastCGI program that prints a constant: lifecycle, chat, not loaded."""
+import os
+import pathlib
+
 from harness import eventually
 
 import load
@@ -14,21 +17,37 @@ LIFECYCLE_APPS = 1000
 MANY_APPS = 1000000
 
 
-def in_turns(stack, request, clients, between=lambda: None, **kind):
+def cpu_us(programs):
+    """Processor time so far, in user space and in the kernel."""
+    us = {}
+    for p in programs:
+        fields = pathlib.Path(f"/proc/{p.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        us[p.name] = (int(fields[11]) + int(fields[12])) * 1e6 / os.sysconf("SC_CLK_TCK")
+    return us
+
+
+class Turns:
     """Rounds of floor and figure, floor and figure; the same requests go to both."""
-    floors, figures = [], []
-    for port, seconds in ((stack.floor.lighttpd.port, WARM_UP), (stack.lighttpd.port, WARM_UP)):
-        load.Load.start(request, port, clients, seconds).result()
-    for _ in range(ROUNDS):
+
+    def __init__(self, stack, request, clients, between=lambda: None, **kind):
+        self.floors, self.figures, self.us = [], [], {}
+        for port, seconds in ((stack.floor.lighttpd.port, WARM_UP), (stack.lighttpd.port, WARM_UP)):
+            load.Load.start(request, port, clients, seconds).result()
         between()
-        floors.append(request.run(stack.floor.lighttpd.port, clients, SECONDS))
-        figures.append(request.run(stack.lighttpd.port, clients, SECONDS, **kind))
-    return floors, figures
+        for _ in range(ROUNDS):
+            self.floors.append(request.run(stack.floor.lighttpd.port, clients, SECONDS))
+            before = cpu_us(stack.programs)
+            self.figures.append(request.run(stack.lighttpd.port, clients, SECONDS, **kind))
+            between()
+            for name, us in cpu_us(stack.programs).items():
+                self.us[name] = self.us.get(name, 0) + us - before[name]
 
-
-def figure_of(name, reach, floors, figures, note=""):
-    return Figure(name, "requests/s", [r.rate for r in figures], (">=", reach, "ratio"), [r.rate for r in floors],
-                  [r.p50_ms for r in figures], [r.p99_ms for r in figures], note)
+    def figure(self, name, reach, note=""):
+        requests = sum(r.requests for r in self.figures)
+        cost = ", ".join(f"{name} {us / requests:.0f}" for name, us in sorted(self.us.items(), key=lambda x: -x[1]))
+        note = "; ".join(filter(None, [note, f"processor time of a request in us: {cost}"]))
+        return Figure(name, "requests/s", [r.rate for r in self.figures], (">=", reach, "ratio"), [r.rate for r in self.floors],
+                      [r.p50_ms for r in self.figures], [r.p99_ms for r in self.figures], note)
 
 
 def lifecycle():
@@ -43,14 +62,13 @@ def lifecycle():
             eventually(lambda: apps.open_operations() == 0, 120, "the worker has ended all operations", every=0.25)
 
         before = stack.db.number(counted)
-        floors, figures = in_turns(stack, load.lifecycle(org, "load", apps.ids), 16, between=settled)
-        settled()
-        made, asked = stack.db.number(counted) - before, sum(r.requests for r in figures)
+        turns = Turns(stack, load.lifecycle(org, "load", apps.ids), 16, between=settled)
+        made, asked = stack.db.number(counted) - before, sum(r.requests for r in turns.figures)
         assert made >= asked, f"{asked} answers but {made} operations"
         bad = stack.db.run("SELECT state, COUNT(*) FROM operations WHERE state IN ('failed', 'superseded') GROUP BY 1")
         assert not bad, bad
-        return [figure_of("lifecycle 202, 16 clients", 0.30, floors, figures,
-                          f"{LIFECYCLE_APPS} hot Apps in turn, the worker acts on each load meanwhile")]
+        return [turns.figure("lifecycle 202, 16 clients", 0.30,
+                             f"{LIFECYCLE_APPS} hot Apps in turn, the worker acts on each load meanwhile")]
 
 
 def chat():
@@ -59,11 +77,11 @@ def chat():
         app = org.new_app(tier="hot")
         org.admin.load(app)
         assert org.member.chat_ok(app, "hello world") == "hello world"
-        floors, figures = in_turns(stack, load.chat(org, [app]), 32)
+        turns = Turns(stack, load.chat(org, [app]), 32)
         pool = stack.next_flush()
-        turns = stack.db.run("SELECT turns, errors FROM instance_stats")[0]
-        assert int(turns[0]) >= sum(r.requests for r in figures) and turns[1] == "0", (turns, pool)
-        return [figure_of("chat turn, 32 clients", 0.40, floors, figures)]
+        counted = stack.db.run("SELECT turns, errors FROM instance_stats")[0]
+        assert int(counted[0]) >= sum(r.requests for r in turns.figures) and counted[1] == "0", (counted, pool)
+        return [turns.figure("chat turn, 32 clients", 0.40)]
 
 
 def not_loaded():
@@ -72,8 +90,8 @@ def not_loaded():
         app = org.new_app(tier="hot")
         r = org.member.chat(app)
         assert (r.status, r.code) == (503, "instance_not_loaded"), r
-        floors, figures = in_turns(stack, load.chat(org, [app]), 32, is_refusal=True)
-        return [figure_of("not-loaded 503, 32 clients", 0.40, floors, figures)]
+        turns = Turns(stack, load.chat(org, [app]), 32, is_refusal=True)
+        return [turns.figure("not-loaded 503, 32 clients", 0.40)]
 
 
 def pool_stats():
