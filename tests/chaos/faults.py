@@ -268,18 +268,20 @@ def _lose_changes(links, is_lost):
             proxy.lost_prefix = b"hearth.change." if is_lost else None
 
 
-@contextlib.contextmanager
-def lease_not_renewed(pool, r):
-    """A worker goes on, but its lease runs out and others take its Apps; often it does not even hear what is changed."""
-    link = r.choice([link for link in pool.links if link.is_worker])
-    is_deaf = r.random() < 0.6
-    with pool.load.aim(held_by(pool, link.name)):
-        link.database.refuse_lease(True)
-        if is_deaf:
-            _lose_changes([link], True)
-        yield link.name + (", deaf" if is_deaf else "")
-        _lose_changes([link], False)
-        link.database.refuse_lease(False)
+def _lease_not_renewed(is_deaf):
+    """A worker goes on, but its lease runs out and others take its Apps; one that is deaf does not hear what is changed."""
+    @contextlib.contextmanager
+    def fault(pool, r):
+        link = r.choice([link for link in pool.links if link.is_worker])
+        with pool.load.aim(held_by(pool, link.name), is_storm=is_deaf):
+            link.database.refuse_lease(True)
+            if is_deaf:
+                _lose_changes([link], True)
+            yield link.name
+            if is_deaf:
+                _lose_changes([link], False)
+            link.database.refuse_lease(False)
+    return fault
 
 
 @contextlib.contextmanager
@@ -384,7 +386,8 @@ FAULTS = [
     Fault("connections held", "link", 3, (0.5, 7), connections_held),
     Fault("connections delayed", "link", 2, (1, 4), connections_delayed),
     Fault("changes lost", "link", 2, (1, 5), changes_lost, is_aimed=True),
-    Fault("lease not renewed", "link", 4, (LEASE_S + 3, LEASE_S + 6), lease_not_renewed, is_aimed=True),
+    Fault("lease not renewed", "link", 2, (LEASE_S + 3, LEASE_S + 6), _lease_not_renewed(is_deaf=False), is_aimed=True),
+    Fault("lease not renewed, deaf", "link", 3, (LEASE_S + 5, LEASE_S + 8), _lease_not_renewed(is_deaf=True), is_aimed=True),
     Fault("connections cut at COMMIT", "link", 5, (2, 5), commits_cut, is_aimed=True),
     Fault("organization suspended, unheard", "org", 2, (0.5, 2), org_suspended_unheard, is_alone=True, is_aimed=True),
     Fault("bus away, then rest", "nats", 2, (2, 4), bus_away, is_alone=True, is_aimed=True),

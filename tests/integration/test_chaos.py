@@ -13,7 +13,7 @@ import chaos  # noqa: E402
 MINUTES = 0.3
 
 
-@pytest.mark.parametrize("seed", [7, 6], ids=["one nats-server", "a NATS cluster"])
+@pytest.mark.parametrize("seed", [92, 6], ids=["one nats-server", "a NATS cluster"])
 def test_nothing_is_lost_and_nothing_wrong_is_answered_while_everything_is_killed(seed):
     report = chaos.run(seed, MINUTES)
     assert report["operations"] > 0 and report["answered"] > 0 and report["faults"], report
