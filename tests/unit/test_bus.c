@@ -568,7 +568,7 @@ static void a_drain_ends_without_a_connection(void)
 	WAIT_FOR(!bus_is_up(other));
 	start_ms = clock_now_ms();
 	drain(other, subs, ARRAY_LEN(subs));
-	CU_ASSERT(clock_now_ms() - start_ms < 1000);
+	CU_ASSERT(clock_now_ms() - start_ms < 2000); /* no flush was waited for */
 	server_restart(server);
 	WAIT_FOR(bus_is_up(other) && bus_is_up(bus));
 }

@@ -80,9 +80,14 @@ static void among_short_turns_one_waits_for_its_place(void)
 	int64_t before_ms = clock_now_ms();
 	CU_ASSERT_FALSE(gate_enter(gate, GATE_TURN, false)); /* a moment, and no longer */
 	CU_ASSERT_TRUE(clock_now_ms() - before_ms >= 200);
-	before_ms = clock_now_ms();
-	CU_ASSERT_FALSE(gate_enter(gate, GATE_TURN, false)); /* now nothing moves any more */
-	CU_ASSERT_TRUE(clock_now_ms() - before_ms < 200);
+	/* Now nothing moves any more. The machine may stop us for a moment, but not each time. */
+	bool is_at_once = false;
+	for (int i = 0; i < 10 && !is_at_once; i++) {
+		before_ms = clock_now_ms();
+		CU_ASSERT_FALSE(gate_enter(gate, GATE_TURN, false));
+		is_at_once = clock_now_ms() - before_ms < 200;
+	}
+	CU_ASSERT_TRUE(is_at_once);
 	gate_free(&gate);
 }
 

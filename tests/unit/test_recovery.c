@@ -519,7 +519,7 @@ static void at_most_max_and_the_oldest_first(void)
 		struct id op = fixture_operation(&app, "load", 1);
 
 		fixture_run(fx.db,
-			    "UPDATE operations SET next_publish_at = NOW(3) - INTERVAL %d SECOND WHERE"
+			    "UPDATE operations SET next_publish_at = NOW(3) - INTERVAL %d MINUTE WHERE"
 			    " operation_id = '%s'",
 			    i, op.text);
 	}
@@ -528,7 +528,7 @@ static void at_most_max_and_the_oldest_first(void)
 	CU_ASSERT_EQUAL(count, 70);
 	CU_ASSERT_EQUAL(seen, 70);
 	CU_ASSERT_EQUAL(fixture_number("SELECT COUNT(*) FROM operations WHERE next_publish_at < NOW(3)"
-				       " - INTERVAL 51 SECOND",
+				       " - INTERVAL 51 MINUTE",
 				       NULL),
 			0);
 	CU_ASSERT_EQUAL(republish(), 50);
