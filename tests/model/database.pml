@@ -314,7 +314,7 @@ inline accept_demand()
 }
 
 /* --- core/placement.c: a worker's transactions --- */
-mtype:answer = { OK, CHANGED, LOST, FAILED, BUILD_IT, NOT_WANTED, PASS_ON, OTHERS_DO };
+mtype:answer = { OK, SHORT, CHANGED, LOST, FAILED, BUILD_IT, NOT_WANTED, PASS_ON, OTHERS_DO };
 hidden byte answer;
 hidden byte want_more;
 
@@ -335,7 +335,11 @@ inline remove_placement(w)
 
 inline attempt_back()
 {
+#ifdef MUTANT_ATTEMPTS_ARE_NOT_GIVEN_BACK
+	skip
+#else
 	attempts = (c_is_own_build && attempts > 0 -> attempts - 1 : attempts)
+#endif
 }
 
 #ifdef MUTANT_REBUILD_CLAIMED_AFTER_UNLOAD
@@ -356,7 +360,11 @@ inline claim_build(w, beside)
 	:: else -> /* SQL_PLACE_LOADING: a row in our name is taken over, whatever its incarnation */
 		place[w] = LOADING;
 		place_incarnation[w] = who[w];
-		place_generation[w] = generation
+		place_generation[w] = generation;
+		if
+		:: c_has_own -> operation_settle() /* settle_taken_over: an unload waited for what drained */
+		:: else
+		fi
 	fi;
 	place_build[w] = generation;
 	attempts = (c_is_own_build -> attempts : attempts + 1)
@@ -449,7 +457,7 @@ inline placement_ready(w, gen)
 	if
 	:: answer == LOST
 	:: else ->
-		answer = (gen == generation -> OK : CHANGED);
+		answer = (gen != generation -> CHANGED : (c_has_open_load && c_live + 1 < WANTED -> SHORT : OK));
 		if
 		:: !MAY_SERVE(gen) -> answer = CHANGED
 		:: else ->
@@ -562,11 +570,20 @@ inline placement_drop_surplus(w)
 
 /* --- core/recovery.c --- */
 
-/* What follows prepare() in recover_app. */
-inline recover_app(is_reap)
+inline recovery_settle()
+{
+#ifdef MUTANT_RECOVERY_ENDS_NOTHING
+	skip
+#else
+	operation_settle()
+#endif
+}
+
+/* What follows prepare() in chunk_body, for one App. */
+inline recover_apps(is_reap)
 {
 	copies_read_all();
-	operation_settle();
+	recovery_settle();
 	if
 	:: IS_POISONED && c_live == 0 && (is_reap || c_has_open_load) -> operation_fail(generation)
 	:: else
@@ -577,11 +594,11 @@ inline recover_app(is_reap)
 	fi
 }
 
-/* publish_one */
+/* publish_body, for one App */
 inline recovery_republish()
 {
 	copies_read_all();
-	operation_settle();
+	recovery_settle();
 	if
 	:: IS_POISONED && c_live == 0 && c_has_open_load -> operation_fail(generation)
 	:: else

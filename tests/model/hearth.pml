@@ -44,4 +44,5 @@
 
 #include "database.pml"
 #include "worker.pml"
+#include "fair.pml"
 #include "world.pml"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # The model of the protocol, checked by spin: README.md there. MODEL="NAME..." runs a part.
-EXTRA_DIST += %D%/README.md %D%/run.py %D%/hearth.pml %D%/database.pml %D%/worker.pml %D%/world.pml
+EXTRA_DIST += %D%/README.md %D%/run.py %D%/hearth.pml %D%/database.pml %D%/worker.pml %D%/fair.pml %D%/world.pml
 
 CLEANFILES += %D%/results.xml %D%/*/pan* %D%/*/said %D%/*/hearth.pml.trail %D%/*/_spin_nvr.tmp
 

@@ -48,6 +48,10 @@ bool is_subscribed[WORKERS];
 bool is_leaving[WORKERS];
 bool has_placement[WORKERS];
 bool has_event[WORKERS]; /* a pulled event that is not acked */
+#if REPLICAS > 1
+byte passes[WORKERS]; /* of its events to the other worker, in a row */
+#define PASSES_MAX 1  /* 20 in steps.c: what counts is that there is an end to it */
+#endif
 byte turn[WORKERS];      /* a turn in flight: the generation of its copy; 0: none */
 #define HANDED_OVER 255
 
@@ -92,6 +96,9 @@ inline pool_app_remove(w)
 	is_subscribed[w] = false;
 	is_leaving[w] = false;
 	has_placement[w] = false;
+#if REPLICAS > 1
+	passes[w] = 0;
+#endif
 	has_event[w] = false
 }
 
@@ -213,7 +220,11 @@ inline decide_held(w)
 			fi
 		:: else ->
 			if
+#ifdef MUTANT_NUMBERS_ARE_NOT_TAKEN_OVER
+			:: false ->
+#else
 			:: cur[w] != generation || HAS_LOAD_WANTED -> /* adopt */
+#endif
 				at[w] = generation;
 				step[w] = READY
 			:: else -> step_advance(w)
@@ -340,6 +351,26 @@ inline pool_claimed(w)
 	fi
 }
 
+inline pass_on(w, is_short)
+{
+#if REPLICAS > 1
+	if
+	:: is_short && passes[w] < PASSES_MAX ->
+		if
+		:: has_event[w] ->
+#ifndef MUTANT_EVENTS_ARE_PASSED_ON_FOR_EVER
+			passes[w]++;
+#endif
+			pool_events_back(w)
+		:: else
+		fi
+	:: else -> passes[w] = 0
+	fi
+#else
+	skip
+#endif
+}
+
 inline ready_done(w)
 {
 	cur[w] = at[w];
@@ -405,7 +436,9 @@ inline pool_recorded(w)
 	:: answer == LOST -> step_lose(w)
 	:: else ->
 		if
-		:: step[w] == READY -> ready_done(w)
+		:: step[w] == READY ->
+			pass_on(w, answer == SHORT);
+			ready_done(w)
 		:: step[w] == FAILED_STEP -> failed_done(w)
 		:: step[w] == GIVE_BACK ->
 			has_placement[w] = (cur[w] != 0);
@@ -438,18 +471,23 @@ inline work_place(w)
 }
 
 /* --- reconcile.c: has a comparison of this worker's copy with the row anything to do? --- */
-/* pool_compare, and then the decision on the row */
+/* pool_compare, and then the decision on the row. That of a poisoned App is asked for, and refused, every time. */
+#define IS_POISON (attempts >= ATTEMPTS_MAX)
 #define COMPARE_FINDS_HELD(w)                                                                                          \
 	(cur[w] != 0 && !is_leaving[w] &&                                                                              \
-	 (!is_active || IS_BELOW_UNLOAD(cur[w]) || (IS_REBUILD_DUE(w) && !is_backoff) ||                               \
+	 (!is_active || IS_BELOW_UNLOAD(cur[w]) || (IS_REBUILD_DUE(w) && !is_backoff && !IS_POISON) ||                 \
 	  (cur[w] != generation && !IS_REBUILD_DUE(w))))
 #define COMPARE_FINDS_LEAVING(w) (is_leaving[w] && IS_LOAD_WANTED)
 #define COMPARE_FINDS_FAILED(w)                                                                                        \
 	(failed_generation[w] != 0 &&                                                                                  \
 	 (IS_LOAD_WANTED || !is_active || IS_BELOW_UNLOAD(failed_generation[w])))
 #define COMPARE_FINDS(w) (COMPARE_FINDS_HELD(w) || COMPARE_FINDS_LEAVING(w) || COMPARE_FINDS_FAILED(w))
-/* is_surplus of SQL_APPS */
+#define COMPARE_IS_SAME(w) (cur[w] != 0 && !is_leaving[w] && cur[w] == generation && !IS_REBUILD_DUE(w))
+/* is_recorded and is_surplus of SQL_APPS_HELD */
+#define COMPARE_FINDS_UNRECORDED(w)                                                                                    \
+	(COMPARE_IS_SAME(w) &&                                                                                         \
+	 !(OWN_ROW(w) && place[w] == PLACED_READY && place_generation[w] == generation && place_build[w] == 0))
 #define COMPARE_FINDS_SURPLUS(w)                                                                                       \
-	(cur[w] != 0 && !is_leaving[w] && cur[w] == generation && IS_READY_LIVE(w) && IS_READY_LIVE(0) + IS_READY_LIVE(1) > REPLICAS)
+	(COMPARE_IS_SAME(w) && !COMPARE_FINDS_UNRECORDED(w) && IS_READY_LIVE(0) + IS_READY_LIVE(1) > REPLICAS)
 /* work_orphan: a placement of this incarnation that the pool does not hold */
 #define IS_ORPHAN(w) (place[w] != 0 && place_incarnation[w] == who[w] && !POOL_HAS(w))

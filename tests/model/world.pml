@@ -17,6 +17,13 @@ bool is_ended; /* the whole has come to rest */
 /* --- what must always hold --- */
 hidden byte no_turn_below_unload;
 hidden byte ready_copies_are_reachable;
+hidden byte who_is_suspected_has_killed;
+#if ATTEMPTS_MAX == 1
+byte deaths; /* workers that died or lost their lease */
+#define DIES deaths++
+#else
+#define DIES skip
+#endif
 
 /* Sections 4 and 7: an unload that has succeeded is the end of every turn on what it unloaded. */
 #define SERVES_BELOW_UNLOAD(w)                                                                                         \
@@ -30,31 +37,21 @@ inline holds()
 	no_turn_below_unload = !SERVES_BELOW_UNLOAD(0) && !SERVES_BELOW_UNLOAD(1);
 	assert(no_turn_below_unload);
 	ready_copies_are_reachable = !READY_UNREACHABLE(0) && !READY_UNREACHABLE(1);
-	assert(ready_copies_are_reachable)
-}
-
-/* --- periodic tasks --- */
-#define IS_CALM(w) (process[w] != UP || (step[w] == 0 && !change[w] && lease_valid[w] && keeper_who[w] == who[w]))
-#define CALM (loads == 0 && IS_CALM(0) && IS_CALM(1))
-/* Publishing again comes seconds after what it repeats; an earlier one is the fault of an event that is repeated. */
-#define IS_LATE CALM
-#ifdef LIVENESS
-/* Periods are seconds, steps milliseconds: without this a loop of the periodic tasks alone would count as an execution. */
-#define PERIODIC CALM
-#else
-#define PERIODIC true
+	assert(ready_copies_are_reachable);
+#if ATTEMPTS_MAX == 1
+	who_is_suspected_has_killed = attempts <= deaths + IS_BUILD(0) + IS_BUILD(1);
+	assert(who_is_suspected_has_killed)
 #endif
-#define CAN_LEAD(w) (process[w] == UP && lease_valid[w] && incarnation[w] == keeper_who[w])
-#define LEADER (CAN_LEAD(0) || CAN_LEAD(1))
+}
 
 /* --- the operator and chats --- */
 active proctype operator()
 {
 end:
 	do
-	:: d_step { requests_left > 0 -> requests_left--; accept_load(); holds() }
+	:: d_step { requests_left > 0 && is_active -> requests_left--; accept_load(); holds() }
 	:: d_step { requests_left > 0 -> requests_left--; accept_unload(); holds() }
-	:: d_step { requests_left > 0 -> requests_left--; accept_reload(); holds() }
+	:: d_step { requests_left > 0 && is_active -> requests_left--; accept_reload(); holds() }
 	:: d_step { requests_left > 0 -> requests_left--; accept_config(); holds() }
 #ifdef SUSPENDS
 	:: d_step { requests_left > 0 && is_active -> requests_left--; accept_suspend(); holds() }
@@ -70,64 +67,44 @@ end:
 		uses_left = 0
 #endif
 	}
+#ifdef SPINNING
+	:: d_step { requests_left + faults_left + uses_left == 0 && !is_quiet -> is_quiet = true }
+#endif
 	:: is_ended -> break
 	od
 }
 
 /* --- recovery_pass.c, by whichever worker leads --- */
-#define IS_READY_NOW(p) (IS_READY_LIVE(p) && place_generation[p] == generation)
-/* The sweep's look, and copies_need_recovery */
-#define SWEEP_FINDS                                                                                                    \
-	(IS_WANTED_HOT && !HAS_LOAD_WANTED && !is_backoff && attempts < ATTEMPTS_MAX + IS_BUILD(0) + IS_BUILD(1) &&            \
-	 IS_LIVE(0) + IS_LIVE(1) < WANTED)
-/* Only what publishing again would change: the event waits already, or nobody has the App, or nothing ends. */
-#define IS_NEWS ((HAS_LOAD_WANTED && loads == 0) || (POOL_HAS(0) && !change[0]) || (POOL_HAS(1) && !change[1]))
-#define IS_FULFILLED                                                                                                   \
-	((HAS_OPEN_UNLOAD && UNLOAD_IS_FULFILLED(unload_generation)) ||                                                     \
-	 (HAS_LOAD_WANTED && IS_READY_NOW(0) + IS_READY_NOW(1) >= WANTED))
-#define REPUBLISH_FINDS                                                                                                \
-	((HAS_LOAD_WANTED || HAS_OPEN_UNLOAD) && !IS_BUSY(0) && !IS_BUSY(1) && (IS_FULFILLED || (!is_backoff && IS_NEWS)))
-
 inline recovery_reap(p_)
 {
+	take_turn(REAP);
 	remove_placement(p_);
-	recover_app(true)
+	recover_apps(true)
+}
+
+/* declare_dead: the lease is read again under the row's lock */
+inline declare_dead(p_)
+{
+	take_turn(REAP);
+	incarnation[p_] = NOBODY
 }
 
 active proctype recovery()
 {
-#ifdef MUTANT_DECLARED_DEAD_ON_AN_OLD_LOOK
-#define SEEMS_DEAD(p) (seen_expired[p])
-	bool seen_expired[WORKERS];
-#else
-#define SEEMS_DEAD(p) (!lease_valid[p])
-#endif
-#ifdef MUTANT_REAPED_WITHOUT_DECLARING
-#define IS_REAPABLE(p) (place[p] != 0 && (!STANDS(p) || !lease_valid[p]))
-#else
-#define IS_REAPABLE(p) (place[p] != 0 && !STANDS(p))
-#endif
 end:
 	do
 #ifdef MUTANT_DECLARED_DEAD_ON_AN_OLD_LOOK
 	:: d_step { !seen_expired[0] && !lease_valid[0] -> seen_expired[0] = true }
 	:: d_step { !seen_expired[1] && !lease_valid[1] -> seen_expired[1] = true }
 #endif
-	/* declare_dead: the lease is read again under the row's lock */
-	:: d_step { LEADER && PERIODIC && incarnation[0] != NOBODY && place[0] != 0 && STANDS(0) && SEEMS_DEAD(0) ->
-		incarnation[0] = NOBODY; holds() }
-	:: d_step { LEADER && PERIODIC && incarnation[1] != NOBODY && place[1] != 0 && STANDS(1) && SEEMS_DEAD(1) ->
-		incarnation[1] = NOBODY; holds() }
-	:: d_step { LEADER && PERIODIC && IS_REAPABLE(0) -> recovery_reap(0); holds() }
-	:: d_step { LEADER && PERIODIC && IS_REAPABLE(1) -> recovery_reap(1); holds() }
+	:: d_step { LEADER && IS_DECLARABLE(0) && HAS_TURN(REAP) -> declare_dead(0); holds() }
+	:: d_step { LEADER && IS_DECLARABLE(1) && HAS_TURN(REAP) -> declare_dead(1); holds() }
+	:: d_step { LEADER && IS_REAPABLE(0) && HAS_TURN(REAP) -> recovery_reap(0); holds() }
+	:: d_step { LEADER && IS_REAPABLE(1) && HAS_TURN(REAP) -> recovery_reap(1); holds() }
 	/* next_attempt_at has passed; recovery_retry is this and the sweep */
-	:: d_step { PERIODIC && is_backoff -> is_backoff = false }
-#ifndef MUTANT_NO_SWEEP
-	:: d_step { LEADER && PERIODIC && SWEEP_FINDS -> recover_app(false); holds() }
-#endif
-#ifndef MUTANT_NOTHING_IS_PUBLISHED_AGAIN
-	:: d_step { LEADER && IS_LATE && REPUBLISH_FINDS -> recovery_republish(); holds() }
-#endif
+	:: d_step { is_backoff && HAS_TURN(RETRY) -> take_turn(RETRY); is_backoff = false }
+	:: d_step { SWEEP_FINDS && HAS_TURN(SWEEP) -> take_turn(SWEEP); recover_apps(false); holds() }
+	:: d_step { REPUBLISH_FINDS && REPUBLISH_HAS_TURN -> take_turn(REPUBLISH); recovery_republish(); holds() }
 	od
 }
 
@@ -187,6 +164,7 @@ inline crash(w, how)
 {
 	has_begun = true;
 	faults_left--;
+	DIES;
 	pool_events_back(w); /* not acked: it comes again */
 	pool_app_remove(w);
 	turn[w] = 0;
@@ -205,11 +183,13 @@ inline pool_load_event(w)
 	fi
 }
 
-proctype worker(byte w)
+/* A worker is four processes: its lease, what comes in, the App's step, and what it does now and then. */
+
+/* --- the process and its lease --- */
+proctype lease_keeper(byte w)
 {
 end:
 	do
-	/* --- the process and its lease --- */
 	:: d_step { CAN_BEGIN(w) && process[w] == UP && faults_left > 0 -> crash(w, DOWN); holds() }
 	:: d_step { CAN_BEGIN(w) && process[w] == UP && faults_left > 0 && process[1 - w] != DEAD -> crash(w, DEAD); holds() }
 	:: d_step { process[w] == DOWN ->
@@ -221,6 +201,7 @@ end:
 	:: d_step { CAN_BEGIN(w) && process[w] == UP && faults_left > 0 && lease_valid[w] ->
 		has_begun = true;
 		faults_left--;
+		DIES;
 		lease_valid[w] = false;
 		holds() }
 	:: d_step { process[w] == UP && (!lease_valid[w] || incarnation[w] != keeper_who[w]) -> renew(w); holds() }
@@ -228,11 +209,17 @@ end:
 #ifdef MUTANT_LEASE_COUNTS_FROM_ITS_ANSWER
 	:: d_step { valid_until[w] && !lease_valid[w] -> valid_until[w] = false }
 #endif
+	od
+}
 
-	/* --- what comes in --- */
-	:: d_step { CAN_BEGIN(w) && process[w] == UP && loads > 0 && lease_valid[w] ->
+/* --- what comes in --- */
+proctype inbox(byte w)
+{
+end:
+	do
+	:: d_step { CAN_BEGIN(w) && loads > 0 && CAN_TAKE_LOAD(w) && GETS_LOAD(w) ->
 		has_begun = true;
-		loads--;
+		take_load(w);
 		pool_load_event(w);
 		holds() }
 	/* While the row is to be read again anyway it may as well wait. */
@@ -247,8 +234,14 @@ end:
 	:: d_step { faults_left > 0 && POOL_HAS(w) && !change[w] -> faults_left--; change[w] = true }
 	:: d_step { faults_left > 0 && loads > 0 -> faults_left--; loads-- }
 	:: d_step { faults_left > 0 && loads < LOADS_MAX && generation > 1 -> faults_left--; loads++ }
+	od
+}
 
-	/* --- the App's step --- */
+/* --- the App's step --- */
+proctype step_line(byte w)
+{
+end:
+	do
 	:: d_step { process[w] == UP && step[w] == READ -> pool_row_read(w); holds() }
 	:: d_step { process[w] == UP && step[w] == CLAIM ->
 		placement_claim(w, is_rebuild[w]);
@@ -288,8 +281,14 @@ end:
 		holds() }
 	:: d_step { process[w] == UP && IS_WRITE(w) -> work_place(w); pool_recorded(w); holds() }
 	:: d_step { process[w] == UP && IS_WRITE(w) && faults_left > 0 -> faults_left--; work_place(w); holds() }
+	od
+}
 
-	/* --- turns --- */
+/* --- turns, reconcile --- */
+proctype now_and_then(byte w)
+{
+end:
+	do
 #if USES > 0
 	:: d_step { uses_left > 0 && turn[w] == 0 && WOULD_SERVE(w) -> uses_left--; turn[w] = cur[w]; holds() }
 	:: d_step { process[w] == UP && turn[w] != 0 ->
@@ -309,17 +308,14 @@ end:
 		holds() }
 #endif
 
-	/* --- reconcile --- */
-#ifndef MUTANT_NO_RECONCILE
-	:: d_step { process[w] == UP && PERIODIC && step[w] == 0 && COMPARE_FINDS(w) -> look(w); holds() }
-	:: d_step { process[w] == UP && PERIODIC && step[w] == 0 && COMPARE_FINDS_SURPLUS(w) ->
+	:: d_step { HELD_FINDS(w) && COMPARE_FINDS(w) && HAS_TURN(w) -> take_turn(w); look(w); holds() }
+	:: d_step { HELD_FINDS(w) && COMPARE_FINDS_UNRECORDED(w) && HAS_TURN(w) -> take_turn(w); stay(w); holds() }
+	:: d_step { HELD_FINDS(w) && COMPARE_FINDS_SURPLUS(w) && HAS_TURN(w) ->
+		take_turn(w);
 		evict[w] = SURPLUS;
 		step[w] = DRAINING;
 		holds() }
-#endif
-#ifndef MUTANT_PLACEMENTS_NOBODY_HOLDS_STAY
-	:: d_step { process[w] == UP && PERIODIC && IS_ORPHAN(w) -> placement_gone(w); holds() }
-#endif
+	:: d_step { ORPHAN_FINDS(w) && HAS_TURN(w) -> take_turn(w); placement_gone(w); holds() }
 	od
 }
 
@@ -329,7 +325,8 @@ end:
 #define SERVES(p)                                                                                                      \
 	(IS_READY_NOW(p) && process[p] == UP && is_subscribed[p] && WOULD_SERVE(p) && cur[p] == generation &&             \
 	 cur_hash[p] == config_hash)
-#define IS_POISON (attempts >= ATTEMPTS_MAX)
+/* Of a poisoned App nothing is built any more; what served when the last attempt died serves on, as it is. */
+#define SERVES_ON(p) (IS_READY_LIVE(p) && is_subscribed[p] && WOULD_SERVE(p) && !IS_BELOW_UNLOAD(cur[p]))
 
 active proctype rest_of_the_world()
 {
@@ -338,6 +335,9 @@ active proctype rest_of_the_world()
 	bool no_copy_too_many;
 
 	timeout ->
+#ifdef SPINNING
+	is_ended = true;
+#else
 	d_step {
 		every_operation_has_ended = !HAS_LOAD_WANTED && !HAS_OPEN_UNLOAD;
 		assert(every_operation_has_ended);
@@ -348,11 +348,14 @@ active proctype rest_of_the_world()
 					       (is_active || !HOLDS(0) && !HOLDS(1));
 #else
 		the_end_is_what_the_row_says =
-			(IS_WANTED_HOT && !IS_POISON -> SERVES(0) + SERVES(1) == WANTED : !HOLDS(0) && !HOLDS(1));
+			(!IS_WANTED_HOT && !HOLDS(0) && !HOLDS(1)) ||
+			(IS_WANTED_HOT && !IS_POISON && SERVES(0) + SERVES(1) == WANTED) ||
+			(IS_WANTED_HOT && IS_POISON && (!HOLDS(0) || SERVES_ON(0)) && (!HOLDS(1) || SERVES_ON(1)));
 #endif
 		assert(the_end_is_what_the_row_says);
 		is_ended = true
 	}
+#endif
 }
 
 init {
@@ -365,11 +368,20 @@ init {
 		who[1] = keeper_who[1]
 	};
 	atomic {
-		run worker(0);
-		run worker(1)
+		run lease_keeper(0);
+		run inbox(0);
+		run step_line(0);
+		run now_and_then(0);
+		run lease_keeper(1);
+		run inbox(1);
+		run step_line(1);
+		run now_and_then(1)
 	}
 }
 
 #ifdef LIVENESS
 ltl comes_to_rest { <> is_ended }
+#endif
+#ifdef SPINNING
+ltl no_spinning { [] (is_quiet -> <> is_ended) }
 #endif
