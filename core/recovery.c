@@ -68,6 +68,7 @@ static const char SQL_SWEEP[] =
 	" WHERE p.instance_id = i.instance_id AND " SQL_IS_LIVE ") < i.replicas"
 	" AND (SELECT COUNT(*) FROM operations op"
 	" WHERE op.instance_id = i.instance_id AND op.is_open = 1 AND op.action <> 'unload') = 0"
+	" AND (SELECT o.status FROM organizations o WHERE o.org_id = i.org_id) = 'active'"
 	" FROM orchestrator_instances i WHERE i.wanted_hot = 1 AND i.instance_id > ? ORDER BY i.instance_id LIMIT ?";
 enum { SWEEP_INSTANCE_ID, SWEEP_IS_SHORT };
 

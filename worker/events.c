@@ -22,7 +22,7 @@
 #include "worker/lease_keeper.h"
 #include "worker/pool/pool.h"
 
-#define PULL_EXPIRES_MS 30000
+#define PULL_EXPIRES_MS 15000 /* one of a connection that was lost stays open so long beside its successor */
 #define PULL_BATCH_MAX 256
 #define PULL_PAUSE_MS 200 /* after a status, so that nothing spins */
 #define PULL_SILENCE_MS (5 * BUS_PULL_HEARTBEAT_MS / 2)

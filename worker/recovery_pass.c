@@ -108,7 +108,7 @@ static void on_recovered(void *closure, const struct recovered *r)
 {
 	struct recovery_pass *p = closure;
 
-	p->recovered++;
+	p->recovered += r->ended > 0 || id_is_set(&r->op.operation_id);
 	if (r->ended > 0)
 		engine_report(p->engine, &r->org_id, &r->instance_id, "unloaded", NULL);
 	if (id_is_set(&r->op.operation_id) && atomic_load(&p->engine->bus_is_up))

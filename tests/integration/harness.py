@@ -268,7 +268,15 @@ class Stack:
     def wait_all_ask(self):
         """Until each worker has a request for load events open."""
         live = len([w for w in self.workers if w.is_running()])
-        eventually(lambda: (s := self.stream()) and s[1]["num_waiting"] == live, 30, "all workers ask for loads")
+
+        def all_ask():
+            seen = self.stream()
+            assert seen, "nobody leads the consumer"
+            consumer = seen[1]
+            assert consumer["num_waiting"] == live, {k: consumer.get(k) for k in ("num_waiting", "num_pending", "num_ack_pending", "cluster")}
+            return True
+
+        eventually(all_ask, 30, "all workers ask for loads")
 
     def node_of(self, name):
         return next(n for n in self.nats_nodes if n.name == name)

@@ -485,6 +485,22 @@ static void the_sweep_finds_every_hot_app_that_nobody_holds(void)
 	CU_ASSERT_EQUAL(seen, 0);
 }
 
+static void the_sweep_leaves_a_suspended_org_alone(void)
+{
+	struct id cursor = {""};
+	struct id suspended = fixture_org();
+	struct id app = fixture_app(&suspended, "hot", "loaded");
+
+	fixture_run(fx.db, "UPDATE organizations SET status = 'suspended' WHERE org_id = '%s'", suspended.text);
+	seen = 0;
+	CU_ASSERT_TRUE(recovery_sweep(fx.db, &cursor, on_recovered, NULL, &err));
+	CU_ASSERT_EQUAL(seen, 0);
+	fixture_run(fx.db, "UPDATE organizations SET status = 'active' WHERE org_id = '%s'", suspended.text);
+	CU_ASSERT_TRUE(recovery_sweep(fx.db, &cursor, on_recovered, NULL, &err));
+	CU_ASSERT_EQUAL(seen, 1);
+	CU_ASSERT_EQUAL(open_operations(&app), 1);
+}
+
 /* --- publishing again --- */
 
 static void an_open_operation_is_published_again_ever_more_rarely(void)
@@ -709,6 +725,7 @@ static CU_TestInfo reap_cases[] = {
 static CU_TestInfo hot_cases[] = {
 	CASE(a_hot_app_is_retried_when_its_backoff_is_over),
 	CASE(the_sweep_finds_every_hot_app_that_nobody_holds),
+	CASE(the_sweep_leaves_a_suspended_org_alone),
 	CU_TEST_INFO_NULL,
 };
 
