@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where things are, and how a story waits."""
+import contextlib
 import os
 import pathlib
+import random
 import re
 import signal
 import socket
@@ -110,6 +112,9 @@ class Background(threading.Thread):
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """One that nobody listens on, outside of the range from which the system gives ports to those who name none."""
+    while True:
+        port = random.randrange(10000, 30000)
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind(("127.0.0.1", port))
+            return port

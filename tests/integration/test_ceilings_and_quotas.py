@@ -55,7 +55,13 @@ def test_the_demand_tier_evicts_the_app_that_was_used_longest_ago(stack, org):
     org.member.chat_ok(c)
     eventually(lambda: stack.placements(b) == [], 10)
     assert stack.placements(a) and stack.placements(c)
-    eventually(lambda: stack.db.value(f"SELECT evicted_room FROM instance_stats WHERE instance_id = '{b}'") == "1", 10)
+
+    def is_counted():
+        rows = stack.db.run(f"SELECT loads, evicted_room, evicted_idle, evicted_quota FROM instance_stats WHERE instance_id = '{b}'")
+        assert [tuple(r) for r in rows] == [("1", "1", "0", "0")], (rows, stack.worker.tail())
+        return True
+
+    eventually(is_counted, 10)
 
 
 def test_an_app_of_the_same_org_is_evicted_first(stack, org):
