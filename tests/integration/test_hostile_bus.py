@@ -161,6 +161,12 @@ def settle(stack, stranger, app, org):
     assert r["state"] == "succeeded"
 
 
+def nothing_waits(stack):
+    """Each event of the stream was acknowledged or ended, as the server says."""
+    found = stack.stream()
+    return found and (found[1]["num_pending"], found[1]["num_ack_pending"]) == (0, 0)
+
+
 BROKEN = [b"", b"{", b"null", b"[]", b"\x00" * 100, b"\xff" * 2000, b"x" * 5000, b"[" * 4000, json.dumps({"v": 2}).encode(),
           json.dumps({"v": 1}).encode()]
 
@@ -176,6 +182,7 @@ def test_broken_events_of_every_kind_are_ended(stack, org, served, stranger):
             stranger.publish(f"hearth.{kind}.{org.id}.{served}", payload)
             stranger.publish(f"hearth.{kind}.x.y", payload)
     settle(stack, stranger, served, org)
+    eventually(lambda: nothing_waits(stack), 30, "no event is unread or unanswered")
     eventually(lambda: stack.pool()["bus"]["events_waiting"] == 0, 30)
 
 
@@ -193,6 +200,7 @@ def test_forged_events_load_unload_and_cross_nothing(stack, org, served, strange
         stranger.publish(subject, event(None if "_all._all" in subject else org.id, None, operation_id=None, action="unload"))
     stranger.publish(f"hearth.event.{org.id}.{served}", event(org.id, served, state="ready", reason="x"))
     settle(stack, stranger, served, org)
+    eventually(lambda: nothing_waits(stack), 30, "no event is unread or unanswered")
     eventually(lambda: stack.pool()["bus"]["events_waiting"] == 0, 30)
     assert stack.placements(theirs) == []
     assert (other.member.chat(theirs).status, other.member.chat(theirs).code) == (503, "instance_not_loaded")
@@ -215,17 +223,21 @@ def hear(stack, *subjects):
     return client
 
 
-def heard(client):
-    """The subjects of all messages so far."""
+def messages(client):
+    """All messages so far: subject and payload of each."""
     client.socket.sendall(b"PING\r\n")
-    subjects = []
+    found = []
     while not (line := client.file.readline()).startswith(b"PONG"):
         assert line
         if line.startswith((b"MSG", b"HMSG")):
             words = line.split()
-            client.file.read(int(words[-1]) + 2)
-            subjects.append(words[1].decode())
-    return subjects
+            found.append((words[1].decode(), client.file.read(int(words[-1]) + 2)))
+    return found
+
+
+def heard(client):
+    """The subjects of all messages so far."""
+    return [subject for subject, _ in messages(client)]
 
 
 def test_a_chat_in_another_organizations_name_is_answered_as_not_loaded(stack, org, served, stranger):
@@ -310,13 +322,19 @@ def test_forged_replies_to_an_applications_inbox_end_no_stream_of_others(stack, 
 def test_forged_cancels_end_no_turn(stack, org, served, stranger):
     slow = org.new_app(tier="hot", config={"word_delay_ms": 100})
     org.admin.load(slow)
-    stream = org.member.chat_stream(slow, "word " * 20)
-    stream.first()
+    with contextlib.closing(hear(stack, "_INBOX_APP.>")) as ears:
+        stream = org.member.chat_stream(slow, "word " * 20)
+        stream.first()
+        seen = []
+        eventually(lambda: seen.extend(p for _, p in messages(ears) if b" accepted " in p) or seen, 20)
+    # "0 accepted hearth.cancel.INCARNATION.TURN"
+    mine, number = seen[0].split()[2].decode().split(".")[2:]
+    assert mine == stack.worker.incarnation()
     for incarnation in (str(uuid.uuid4()), "x", "y"):
-        for turn in ("1", "0", "-1", "18446744073709551616", "x"):
+        for turn in (number, "1", "0", "-1", "18446744073709551616", "x"):
             stranger.publish(f"hearth.cancel.{incarnation}.{turn}", b"z" * 1000)
     for turn in ("0", "-1", "99999999999999999999", "x", "1x"):
-        stranger.publish(f"hearth.cancel.{stack.worker.incarnation()}.{turn}", b"")
+        stranger.publish(f"hearth.cancel.{mine}.{turn}", b"")
     assert stranger.flush() == []
     assert stream.rest()[-1].data.get("done") is True
 
@@ -347,4 +365,5 @@ def test_a_flood_holds_nobody_up_for_long(stack, org, served, stranger):
         if i % 3 == 0:
             stranger.publish(f"hearth.load.{org.id}.{uuid.uuid4()}", b"{}")
     settle(stack, stranger, served, org)
-    eventually(lambda: stack.pool()["bus"]["events_waiting"] == 0, 60)
+    eventually(lambda: nothing_waits(stack), 60, "no event is unread or unanswered")
+    eventually(lambda: stack.pool()["bus"]["events_waiting"] == 0, 30)
