@@ -2,6 +2,7 @@
 """Clients that are silent, slow, many, or send what is no request: the application stays answering."""
 import contextlib
 import json
+import pathlib
 import socket
 
 import pytest
@@ -139,3 +140,5 @@ def test_hang_ups_in_the_middle_leave_nothing_behind(stack, org, served):
             assert client.read() is None
         client.hang_up()
     eventually(lambda: stack.next_flush()["turns_in_flight"] == 0)
+    # The kernel lists the socket that is listened at, and every connection that the application still holds.
+    eventually(lambda: pathlib.Path("/proc/net/unix").read_text().count(f"{stack.app.socket}\n") == 1, 30, "none is held")
