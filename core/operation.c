@@ -39,6 +39,8 @@ static const char SQL_OPERATION_LIST[] =
 #define FULFILS                                                                                                        \
 	SQL_IS_LIVE " AND p.state = 'ready' AND NOT p.reason <=> 'running_previous_version'"                           \
 		    " AND p.generation >= op.generation AND p.generation <= i.generation"
+/* A lease that has run out may be renewed: until its worker is declared dead, what it holds may serve again. */
+#define MAY_SERVE "w.incarnation = p.incarnation AND p.state IN ('loading', 'ready')"
 #define IS_BELOW "(p.generation < op.generation OR p.generation > i.generation)"
 
 /*
@@ -51,8 +53,7 @@ SQL_SET(SQL_OPERATION_SETTLE,
 	"WHERE op.instance_id IN ",
 	" AND op.is_open = 1 AND (SELECT CASE op.action "
 	"WHEN 'unload' THEN COALESCE(SUM(p.state <> 'failed' AND " IS_BELOW "), 0) = 0 "
-	"WHEN 'reload' THEN COALESCE(SUM(" FULFILS "), 0) > 0 AND COALESCE(SUM(" SQL_IS_LIVE " AND " IS_BELOW
-	"), 0) = 0 "
+	"WHEN 'reload' THEN COALESCE(SUM(" FULFILS "), 0) > 0 AND COALESCE(SUM(" MAY_SERVE " AND " IS_BELOW "), 0) = 0 "
 	"ELSE COALESCE(SUM(" FULFILS "), 0) >= GREATEST(1, LEAST(MAX(i.replicas), "
 	"(SELECT COUNT(*) FROM workers WHERE state = 'active' AND lease_until > UTC_TIMESTAMP(3)))) END "
 	"FROM orchestrator_instances i LEFT JOIN placements p ON p.instance_id = i.instance_id "

@@ -5,7 +5,8 @@
  *   accepted → running → succeeded | failed(reason) | superseded
  *
  * A load ends when as many copies as wanted are ready at its generation or later; an unload when no placement below its
- * generation is left; a reload when one is ready at its generation or later and no live one is below. Whoever changes a
+ * generation is left; a reload when one is ready at its generation or later and none below may serve: loading or ready,
+ * of an incarnation that stands, even where its lease has just run out, since it may be renewed. Whoever changes a
  * placement calls operation_settle in the same transaction, under the App's row lock.
  */
 #ifndef CORE_OPERATION_H

@@ -19,7 +19,8 @@ READY = (f"(SELECT COUNT(*) {COPIES} {LIVE} AND p.state = 'ready' AND COALESCE(p
 WANTED = ("GREATEST(1, LEAST((SELECT i.replicas FROM hearth.orchestrator_instances i WHERE i.instance_id = {op}.instance_id), "
           f"(SELECT COUNT(*) FROM hearth.workers w WHERE {LIVE})))")
 FULFILLED = (f"(CASE {{op}}.action WHEN 'unload' THEN (SELECT COUNT(*) {COPIES} p.state <> 'failed' AND {BELOW}) = 0 "
-             f"WHEN 'reload' THEN {READY} > 0 AND (SELECT COUNT(*) {COPIES} {LIVE} AND p.state IN ('loading', 'ready') AND {BELOW}) = 0 "
+             f"WHEN 'reload' THEN {READY} > 0 AND "
+             f"(SELECT COUNT(*) {COPIES} w.worker_id IS NOT NULL AND p.state IN ('loading', 'ready') AND {BELOW}) = 0 "
              f"ELSE {READY} >= {WANTED} END)")
 
 # A transaction may have read its incarnation just before that ended; one that began later cannot. trx_started has no fractions.

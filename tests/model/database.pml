@@ -137,8 +137,9 @@ inline copies_recover()
 #define HOLDS_UNLOAD(p, g) (IS_HELD(p) && IS_BELOW(p, g))
 #define UNLOAD_IS_FULFILLED(g) (!HOLDS_UNLOAD(0, g) && !HOLDS_UNLOAD(1, g))
 #define READY_FOR(g) ((IS_READY_LIVE(0) && FULFILS(0, g)) + (IS_READY_LIVE(1) && FULFILS(1, g)))
-#define LIVE_BELOW(g) ((IS_LIVE(0) && IS_BELOW(0, g)) || (IS_LIVE(1) && IS_BELOW(1, g)))
-#define RELOAD_IS_FULFILLED(g) (READY_FOR(g) > 0 && !LIVE_BELOW(g))
+#define MAY_SERVE(p) (STANDS(p) && (place[p] == LOADING || place[p] == PLACED_READY))
+#define MAY_SERVE_BELOW(g) ((MAY_SERVE(0) && IS_BELOW(0, g)) || (MAY_SERVE(1) && IS_BELOW(1, g)))
+#define RELOAD_IS_FULFILLED(g) (READY_FOR(g) > 0 && !MAY_SERVE_BELOW(g))
 #define LOAD_IS_FULFILLED(g) (READY_FOR(g) >= WANTED)
 
 hidden byte g;

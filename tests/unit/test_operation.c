@@ -11,7 +11,9 @@
 #include "tests/unit/sql_fixture.h"
 
 static struct err err;
-static struct id org, w1, w2, dead;
+static struct id org, w1, w2;
+static struct id dead; /* its lease has run out */
+static struct id gone; /* its worker has another incarnation by now */
 
 static int make_world(void)
 {
@@ -20,13 +22,19 @@ static int make_world(void)
 	w1 = fixture_worker("w1");
 	w2 = fixture_worker("w2");
 	dead = fixture_worker("dead");
-	fixture_run(fx.db, "UPDATE workers SET lease_until = NOW(3) - INTERVAL 1 SECOND WHERE worker_id = 'dead'");
+	gone = id_new();
+	(void)fixture_worker("gone");
+	fixture_run(fx.db, "UPDATE workers SET lease_until = NOW(3) - INTERVAL 1 SECOND"
+			   " WHERE worker_id IN ('dead', 'gone')");
 	return 0;
 }
 
 static const struct id *incarnation(const char *worker)
 {
-	return strcmp(worker, "w1") == 0 ? &w1 : strcmp(worker, "w2") == 0 ? &w2 : &dead;
+	return strcmp(worker, "w1") == 0     ? &w1
+	       : strcmp(worker, "w2") == 0   ? &w2
+	       : strcmp(worker, "dead") == 0 ? &dead
+					     : &gone;
 }
 
 static struct id app_at(unsigned generation, unsigned replicas)
@@ -86,7 +94,8 @@ static const struct ending {
 	{__LINE__, "reload", 1, {{"w1", "ready", 3, NULL}, {"w2", "ready", 2, NULL}}, false},
 	{__LINE__, "reload", 1, {{"w1", "ready", 3, NULL}, {"w2", "loading", 2, NULL}}, false},
 	{__LINE__, "reload", 1, {{"w1", "ready", 3, NULL}, {"w2", "draining", 2, NULL}}, true},
-	{__LINE__, "reload", 1, {{"w1", "ready", 3, NULL}, {"dead", "ready", 2, NULL}}, true},
+	{__LINE__, "reload", 1, {{"w1", "ready", 3, NULL}, {"dead", "ready", 2, NULL}}, false}, /* it may come back */
+	{__LINE__, "reload", 1, {{"w1", "ready", 3, NULL}, {"gone", "ready", 2, NULL}}, true},
 	{__LINE__, "reload", 1, {{"w1", "ready", 3, "running_previous_version"}}, false},
 	{__LINE__, "reload", 1, {{"w1", "ready", 3, NULL}, {"w2", "ready", 5, NULL}}, false},
 };
