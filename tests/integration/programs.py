@@ -343,6 +343,8 @@ class NatsClient:
             line = self.file.readline()
             if line.startswith(b"PONG"):
                 return errors
+            if line.startswith(b"PING"):
+                self.socket.sendall(b"PONG\r\n")
             assert line, f"nats-server hung up: {errors}"
             if line.startswith(b"-ERR"):
                 errors.append(line.decode().strip())
