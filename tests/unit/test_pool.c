@@ -616,6 +616,26 @@ static void what_a_restored_backup_does_not_know_is_written_again(void)
 	driver_close(&d);
 }
 
+/* Restored, the row counts again: an unload gets the number that the copy has already. */
+static void a_hot_copy_with_the_number_of_an_unload_leaves(void)
+{
+	driver_open(&d);
+	unsigned app = loaded(0, TIER_HOT), demand = loaded(0, TIER_DEMAND);
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct fake_app *a = row(i == 0 ? app : demand);
+
+		a->row.unload_generation = a->row.generation;
+		a->row.desired_state = DESIRED_UNLOADED;
+		a->load_op = 0;
+	}
+	driver_compare(&d, app);
+	driver_compare(&d, demand);
+	EXPECT(!driver_has(&d, app));
+	EXPECT(driver_has(&d, demand)); /* a chat may have loaded it since */
+	driver_close(&d);
+}
+
 /* --- the worker as a whole --- */
 
 static void a_lone_worker_that_stops_finishes_its_turns_and_leaves(void)
@@ -732,6 +752,7 @@ static CU_TestInfo cases[] = {
 	CASE(an_unload_with_no_drain_time_cuts_at_once),
 	CASE(a_restored_backup_counts_as_below_both_marks),
 	CASE(what_a_restored_backup_does_not_know_is_written_again),
+	CASE(a_hot_copy_with_the_number_of_an_unload_leaves),
 	CASE(a_lone_worker_that_stops_finishes_its_turns_and_leaves),
 	CASE(a_worker_with_others_serves_hot_apps_until_they_are_handed_over),
 	CASE(what_nobody_is_left_to_take_over_is_let_go),

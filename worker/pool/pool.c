@@ -379,6 +379,7 @@ void pool_compare(struct pool *pool, const struct app_row *row, int64_t now_ms)
 		return;
 	bool is_same = app->cur != NULL && !app->is_leaving && row->is_found && row->is_active &&
 		       app->cur->generation == row->generation && app->tier == row->tier &&
+		       !step_is_unloaded(app->cur->generation, row) &&
 		       (app->cur->is_fallback || strcmp(app->cur->hash, row->hash) == 0);
 	if (!is_same)
 		look(pool, app, now_ms);

@@ -165,6 +165,8 @@ void step_grant_slots(struct pool *pool);
 void step_end_waits(struct pool *pool);
 /* More copies are ready than wanted: if the database agrees that ours is the one too many, it leaves. */
 void step_drop_surplus(struct pool *pool, struct pool_app *app);
+/* What has this number is to leave. */
+bool step_is_unloaded(uint64_t generation, const struct app_row *row);
 /* The copy of an App at rest is written once more as it is held. */
 void step_record(struct pool *pool, struct pool_app *app);
 

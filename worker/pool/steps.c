@@ -453,9 +453,19 @@ static void adopt(struct pool *pool, struct pool_app *app, const struct app_row 
 	begin(pool, app, STEP_READY);
 }
 
-static bool is_below_unload(uint64_t generation, const struct app_row *row)
+/*
+ * No load has asked for a hot App since its unload: a copy that has the unload's own number got it in a time that a
+ * restored backup has taken back.
+ */
+static bool is_of_the_unload(uint64_t generation, const struct app_row *row)
 {
-	return generation < row->unload_generation || generation > row->generation;
+	return generation == row->unload_generation && generation == row->generation && row->tier == TIER_HOT &&
+	       row->desired_state == DESIRED_UNLOADED && !row->has_load_wanted;
+}
+
+bool step_is_unloaded(uint64_t generation, const struct app_row *row)
+{
+	return generation < row->unload_generation || generation > row->generation || is_of_the_unload(generation, row);
 }
 
 static bool is_rebuild_due(const struct pool_copy *copy, const struct app_row *row)
@@ -477,7 +487,7 @@ static void decide_held(struct pool *pool, struct pool_app *app, const struct ap
 
 	cur->is_fallback &= strcmp(cur->hash, row->hash) != 0; /* the row may have come back to it */
 	app->retry_at_ms = TIMER_NEVER;
-	if (!row->is_found || !row->is_active || is_below_unload(cur->generation, row)) {
+	if (!row->is_found || !row->is_active || step_is_unloaded(cur->generation, row)) {
 		app->is_dirty |= is_load_wanted(row); /* built anew beside what drains */
 		leave(pool, app);
 	} else if ((is_rebuild || is_move) && row->retry_in_ms > 0) {
@@ -515,7 +525,7 @@ static void decide_leaving(struct pool *pool, struct pool_app *app, const struct
 
 static void decide_not_held(struct pool *pool, struct pool_app *app, const struct app_row *row, int64_t now_ms)
 {
-	bool is_unwanted = !row->is_found || !row->is_active || is_below_unload(app->failed_generation, row);
+	bool is_unwanted = !row->is_found || !row->is_active || step_is_unloaded(app->failed_generation, row);
 
 	if (is_load_wanted(row)) {
 		step_bring_up(pool, app, 0, row->tier);
@@ -547,7 +557,7 @@ static void check(struct pool *pool, struct pool_app *app, const struct app_row 
 	bool is_same = copy->is_fallback ? row->generation == copy->generation : strcmp(copy->hash, row->hash) == 0;
 
 	app->next = NULL;
-	if (!row->is_found || !row->is_active || is_below_unload(copy->generation, row) ||
+	if (!row->is_found || !row->is_active || step_is_unloaded(copy->generation, row) ||
 	    copy->generation < row->rebuild_generation || !is_same || pool->is_stopping) {
 		pool_copy_free(pool, copy);
 		app->is_dirty = true;
