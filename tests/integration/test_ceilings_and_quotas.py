@@ -158,9 +158,15 @@ def test_the_demand_quota_evicts_the_orgs_own_idle_app(stack):
     org = stack.new_org(quotas={"demand": 1})
     old, new = org.new_app(), org.new_app()
     org.member.chat_ok(old)
-    assert org.member.chat_ok(new, "x") == "x"
+    eventually(lambda: org.member.chat(new, "x").status == 200, 10)
     eventually(lambda: stack.placements(old) == [], 10)
-    eventually(lambda: stack.db.value(f"SELECT evicted_quota FROM instance_stats WHERE instance_id = '{old}'") == "1", 10)
+
+    def is_counted():
+        rows = stack.db.run(f"SELECT loads, evicted_room, evicted_quota FROM instance_stats WHERE instance_id = '{old}'")
+        assert [tuple(r) for r in rows] == [("1", "0", "1")], (rows, stack.worker.tail())
+        return True
+
+    eventually(is_counted, 10)
 
 
 def test_the_demand_quota_with_a_busy_app_fails_with_its_name(stack):

@@ -126,6 +126,23 @@ static void a_request_that_arrives_while_the_ttl_stop_runs_is_served(void)
 	driver_close(&d);
 }
 
+/* It serves from its subscription on; that it is ready is written after. */
+static void a_request_served_before_the_copy_was_recorded_pins_nothing(void)
+{
+	driver_open(&d);
+	driver_configure(&d, 8, 1, 2);
+	unsigned first = driver_add(&d, 0, TIER_DEMAND), second = driver_add(&d, 0, TIER_DEMAND);
+	driver_hold(&d, first, PA_READY);
+	driver_demand(&d, first);
+	EXPECT(driver_is_at(&d, first, PA_READY));
+	driver_turn_end(&d, driver_turn(&d, first));
+	driver_release(&d, first, PA_READY);
+	driver_demand(&d, second);
+	EXPECT(driver_serves(&d, second) != 0);
+	EXPECT(d.apps[first].evicted[EVICT_ROOM] == 1);
+	driver_close(&d);
+}
+
 static void a_turn_in_flight_keeps_its_app_from_being_evicted(void)
 {
 	driver_open(&d);
@@ -725,6 +742,7 @@ static CU_TestInfo cases[] = {
 	CASE(an_eviction_asked_for_while_loading_takes_nobody),
 	CASE(nobody_is_evicted_before_it_served_the_request_it_was_loaded_for),
 	CASE(a_request_that_arrives_while_the_ttl_stop_runs_is_served),
+	CASE(a_request_served_before_the_copy_was_recorded_pins_nothing),
 	CASE(a_turn_in_flight_keeps_its_app_from_being_evicted),
 	CASE(the_same_org_makes_room_first_and_the_least_recently_used),
 	CASE(an_org_at_its_quota_makes_room_among_its_own),

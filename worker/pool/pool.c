@@ -433,7 +433,7 @@ void pool_turn_end(struct pool *pool, struct pool_copy *copy, int64_t now_ms)
 	pool->turns--;
 	app->last_used_ms = now_ms;
 	if (copy == app->cur)
-		app->is_pinned = false;
+		app->is_pinned = app->wants_pin = false;
 	if (copy->turns == 0 && copy != app->cur && copy != app->next)
 		pool_copy_free(pool, copy);
 	step_advance(pool, app, now_ms);
