@@ -162,6 +162,8 @@ class Stack:
         self.lighttpd.start()
         for worker in self.workers:
             worker.wait_ready()
+        if self.workers:
+            eventually(self.stream, 60, "a worker has made the stream")
         self.http = Http(self.lighttpd.port)
         eventually(lambda: self.http.request("GET", "/readyz").status == 200, 30, "the application is ready")
         self.sys = Api(self.http, self.ctl("token", "create", "--role", "sys_admin", "tests").strip())
