@@ -7,6 +7,7 @@
  */
 #include "worker/events.h"
 
+#include <inttypes.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,7 @@
 #include "worker/lease_keeper.h"
 #include "worker/pool/pool.h"
 
-#define PULL_EXPIRES_MS 15000 /* one of a connection that was lost stays open so long beside its successor */
+#define PULL_EXPIRES_MS 15000 /* a request of a lost connection stays open so long beside its successor */
 #define PULL_BATCH_MAX 256
 #define PULL_PAUSE_MS 200 /* after a status, so that nothing spins */
 #define PULL_SILENCE_MS (5 * BUS_PULL_HEARTBEAT_MS / 2)
@@ -47,7 +48,11 @@ struct held {
 
 struct events {
 	struct bus_sub *changes, *pulls, *reports;
-	char pull_subject[128];
+	/* Each request has a subject of its own, of which the last word is its number: the end of one that a lost
+	 * connection left behind says nothing of its successor. */
+	char pulls_subject[128];
+	char pull_subject[sizeof("12345678901234567890") + 128];
+	uint64_t pull_number;
 	struct held *held;
 	int pulls_open; /* events that the open request may still bring */
 	int64_t pull_ends_ms, heard_ms, pause_until_ms, progress_ms, info_ms, ensure_ms;
@@ -82,8 +87,8 @@ struct events *events_new(struct engine *engine)
 	struct events *events = xcalloc(1, sizeof(*events));
 	struct err e = {0};
 
-	bus_inbox_subject(engine->bus, "pull", events->pull_subject, sizeof(events->pull_subject));
-	if (!bus_subscribe(engine->bus, events->pull_subject, NULL, 0, on_pulled, engine, &events->pulls, &e) ||
+	bus_inbox_subject(engine->bus, "pull.*", events->pulls_subject, sizeof(events->pulls_subject));
+	if (!bus_subscribe(engine->bus, events->pulls_subject, NULL, 0, on_pulled, engine, &events->pulls, &e) ||
 	    !bus_subscribe(engine->bus, EVENT_CHANGES_ALL, NULL, CHANGES_PENDING_MAX, on_change, engine,
 			   &events->changes, &e))
 		log_error("subscription failed", "error=%s", e.text);
@@ -194,6 +199,8 @@ void events_ask(struct engine *engine)
 		return;
 	if (batch > PULL_BATCH_MAX)
 		batch = PULL_BATCH_MAX;
+	(void)snprintf(events->pull_subject, sizeof(events->pull_subject), "%.*s%" PRIu64,
+		       (int)strlen(events->pulls_subject) - 1, events->pulls_subject, ++events->pull_number);
 	if (!bus_pull(engine->bus, EVENT_STREAM, EVENT_CONSUMER, events->pull_subject, batch, PULL_EXPIRES_MS, &e)) {
 		events->pause_until_ms = now_ms + PULL_PAUSE_MS;
 		return;
@@ -207,6 +214,7 @@ static void pull_status(struct engine *engine, int status)
 {
 	struct events *events = engine->events;
 
+	events->heard_ms = clock_now_ms();
 	if (status == 100)
 		return; /* a heartbeat */
 	events->pulls_open = 0;
@@ -224,11 +232,12 @@ void events_pulled(struct engine *engine, struct bus_msg **msg)
 	size_t len;
 	const char *data = bus_msg_data(*msg, &len);
 
-	events->heard_ms = clock_now_ms();
 	if (bus_msg_status(*msg) != 0) {
-		pull_status(engine, bus_msg_status(*msg));
+		if (strcmp(bus_msg_subject(*msg), events->pull_subject) == 0)
+			pull_status(engine, bus_msg_status(*msg));
 		return;
 	}
+	events->heard_ms = clock_now_ms();
 	if (events->pulls_open > 0)
 		events->pulls_open--;
 	if (!event_parse(bus_msg_subject(*msg), data, len, &event, &e) || !id_is_set(&event.instance_id) ||

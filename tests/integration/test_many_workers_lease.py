@@ -245,6 +245,17 @@ def test_a_short_cut_of_the_bus_loses_nothing(stack, org):
     assert set(held) <= set(cut.placed())
 
 
+def test_a_worker_that_connects_again_has_one_request_for_loads_open(stack, org):
+    """The end of the request that the lost connection left behind is not taken for the end of its successor's."""
+    for worker in stack.workers * 2:
+        name = f"hearth-worker {worker.worker_id}"
+        worker.cut_off()
+        eventually(lambda name=name: not any(name in node.clients() for node in stack.nats_nodes))
+        worker.mend()
+        eventually(lambda name=name: any(name in node.clients() for node in stack.nats_nodes))
+    stack.wait_all_ask()
+
+
 def test_a_name_used_twice_is_refused_and_the_first_goes_on(stack, org):
     first = stack.workers[0]
     before = first.incarnation()
