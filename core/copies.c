@@ -187,7 +187,7 @@ static void count_placement(struct db *db, struct copies *c, enum place_state st
 	}
 }
 
-static struct copies *copies_of(struct copies *copies, unsigned count, const struct id *instance_id)
+struct copies *copies_find(struct copies *copies, unsigned count, const struct id *instance_id)
 {
 	for (unsigned i = 0; i < count; i++)
 		if (id_equal(&copies[i].instance_id, instance_id))
@@ -199,7 +199,7 @@ static struct copies *copies_of(struct copies *copies, unsigned count, const str
 static bool copy_from_columns(struct db *db, struct copies *copies, unsigned count, struct err *e)
 {
 	struct id instance_id = db_col_id(db, COPY_INSTANCE_ID);
-	struct copies *c = copies_of(copies, count, &instance_id);
+	struct copies *c = copies_find(copies, count, &instance_id);
 	enum place_state state;
 
 	if (!c)

@@ -69,6 +69,8 @@ bool copies_lock(struct db *db, const struct id_set *set, bool skip_locked, stru
 bool copies_read(struct db *db, const struct worker_identity *who, struct copies *copies, unsigned count,
 		 struct err *e) MUST_CHECK;
 
+/* That App's among them; NULL: it is not there. */
+struct copies *copies_find(struct copies *copies, unsigned count, const struct id *instance_id);
 /* How many copies there should be: replicas, at most one on each live worker, at least one. */
 unsigned copies_wanted(const struct copies *c);
 /* Builds at this generation that began and had no result because their worker died. */

@@ -38,8 +38,7 @@ struct app_row {
 	uint32_t attempts;
 	int64_t retry_in_ms; /* > 0: backoff */
 	bool is_surplus;     /* only from placement_read_held: more copies are ready than replicas (the step decides) */
-	bool is_recorded; /* only from placement_read_held: our placement is `ready`, at the row's generation and tier
-			   */
+	bool is_recorded;    /* only from there: our placement is `ready`, at the row's generation and tier */
 	char hash[SECRET_HASH_HEX_SIZE]; /* of the configuration */
 	/* Only from placement_claim, in the arena: */
 	const char *framework_type, *mode, *config;

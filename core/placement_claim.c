@@ -71,6 +71,7 @@ struct claiming {
 	const struct worker_identity *who;
 	struct claim_step **steps;
 	unsigned count;
+	struct id_set all;            /* the Apps, in the order of the steps */
 	const struct id *org_to_lock; /* NULL: none; only with a single step */
 
 	struct id quota_org; /* the org and tier that were looked at last, and what was found */
@@ -282,10 +283,9 @@ static bool versions_from_columns(struct db *db, struct claim_step *step, struct
 
 static struct claim_step *step_of(const struct claiming *job, const struct id *instance_id)
 {
-	for (unsigned i = 0; i < job->count; i++)
-		if (id_equal(&job->steps[i]->instance_id, instance_id))
-			return job->steps[i];
-	return NULL;
+	int at = id_set_find(&job->all, instance_id);
+
+	return at < 0 ? NULL : job->steps[at];
 }
 
 /* The rows of the statement that is bound. */
@@ -328,17 +328,17 @@ static bool read_versions(struct db *db, const struct claiming *job, const struc
 }
 
 /* The row of a copy of ours that drains was what an unload waited for. */
-static bool settle_taken_over(struct db *db, const struct claiming *job, const struct copies *copies, unsigned count,
-			      struct err *e)
+static bool settle_taken_over(struct db *db, const struct claiming *job, const struct id_set *taken, struct err *e)
 {
-	for (unsigned i = 0; i < count; i++) {
-		const struct copies *c = &copies[i];
-		struct claim_step *step = step_of(job, &c->instance_id);
+	unsigned ended;
 
-		if (step->result == CLAIM_BUILD && !step->serves && c->has_own && c->has_open &&
-		    !operation_settle(db, &c->instance_id, job->who->worker_id, &step->claim.ended, e))
-			return false;
-	}
+	if (taken->count == 0)
+		return true;
+	if (!operation_settle_set(db, taken, job->who->worker_id, &ended, e))
+		return false;
+	/* Whose they were is not known: who waits for one of these Apps looks again. */
+	for (unsigned i = 0; i < taken->count; i++)
+		step_of(job, &taken->ids[i])->claim.ended = ended;
 	return true;
 }
 
@@ -347,7 +347,7 @@ static bool settle_taken_over(struct db *db, const struct claiming *job, const s
 static bool write_builds(struct db *db, const struct claiming *job, const struct copies *copies, unsigned count,
 			 struct err *e)
 {
-	struct id_set built = {.count = 0}, loading = {.count = 0}, begun = {.count = 0};
+	struct id_set built = {.count = 0}, loading = {.count = 0}, taken = {.count = 0}, begun = {.count = 0};
 	struct id_set first = {.count = 0}, further = {.count = 0}; /* by whether somebody else has a live copy */
 
 	for (unsigned i = 0; i < count; i++) {
@@ -361,12 +361,14 @@ static bool write_builds(struct db *db, const struct claiming *job, const struct
 		id_set_add(c->live == 0 ? &first : &further, &c->instance_id);
 		if (!c->is_own_build)
 			id_set_add(&begun, &c->instance_id);
+		if (!step->serves && c->has_own && c->has_open)
+			id_set_add(&taken, &c->instance_id);
 		if (!step->serves)
 			id_set_add(&loading, &c->instance_id);
 		else if (!place_build(db, job, c, e))
 			return false;
 	}
-	return place_loading(db, job, &loading, e) && settle_taken_over(db, job, copies, count, e) &&
+	return place_loading(db, job, &loading, e) && settle_taken_over(db, job, &taken, e) &&
 	       sql_exec_set(db, SQL_ATTEMPT_BEGUN, &begun, e) && operations_run(db, job, &first, true, e) &&
 	       operations_run(db, job, &further, false, e) && read_versions(db, job, &built, e);
 }
@@ -395,13 +397,13 @@ static bool claim_body(struct db *db, void *closure, struct err *e)
 {
 	struct claiming *job = closure;
 	struct copies copies[SQL_SET_MAX];
-	struct id_set all = {.count = 0};
 	unsigned count;
 
+	job->all.count = 0;
 	job->quota_org = (struct id){""};
 	for (unsigned i = 0; i < job->count; i++) {
 		struct claim_step *step = job->steps[i];
-		id_set_add(&all, &step->instance_id);
+		id_set_add(&job->all, &step->instance_id);
 		step->result = CLAIM_NOT_WANTED;
 		step->claim = (struct claim){.row.instance_id = step->instance_id};
 		step->serves = false;
@@ -410,7 +412,7 @@ static bool claim_body(struct db *db, void *closure, struct err *e)
 	}
 	if (job->org_to_lock && !quota_lock_org(db, job->org_to_lock, e))
 		return false;
-	if (!copies_lock(db, &all, job->count > 1, copies, &count, e))
+	if (!copies_lock(db, &job->all, job->count > 1, copies, &count, e))
 		return false;
 	if (count == 0)
 		return true;

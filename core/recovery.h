@@ -25,7 +25,7 @@ struct db;
 struct recovered {
 	struct id instance_id, org_id;
 	struct operation op; /* to publish where op.operation_id is set */
-	unsigned ended;
+	unsigned ended;      /* as in struct republish */
 };
 typedef void (*recovered_fn)(void *closure, const struct recovered *r);
 
@@ -45,8 +45,8 @@ bool recovery_sweep(struct db *db, struct id *cursor, recovered_fn fn, void *clo
  * Open operations whose next_publish_at has passed and whose App has no live `loading` and no `draining` placement:
  * settled first; those still open get their delay doubled (5 s to 5 min) and come to fn with publish_count raised, to
  * be published with id ".<n>". use_loads: on hearth.load where copies are missing, else on hearth.change. At most max.
- * ended > 0: operations of the App ended here, tell its waiters (hearth.event); op.state tells whether this one did:
- * only open ones are published again. Strings of op live until fn returns.
+ * ended > 0: operations of the App, or of another of its set, ended here: tell its waiters (hearth.event), who look
+ * again; op.state tells whether this one did: only open ones are published again. Strings of op live until fn returns.
  */
 struct republish {
 	struct operation op;

@@ -38,9 +38,8 @@
 #define BATCH_BYTES 32768
 #define STREAM_BYTES_MAX ((size_t)8 * 1024 * 1024) /* one batch; a message of the bus is far below */
 #define TURNED_AWAY_FIRST_MS 5
-#define TURNED_AWAY_MAX_MS                                                                                             \
-	640 /* so 1.3 s in all: a worker that comes back from a long sleep renews its lease first                      \
-	     */
+/* So 1.3 s in all: a worker that comes back from a long sleep renews its lease first. */
+#define TURNED_AWAY_MAX_MS 640
 #define AGAIN_FIRST_MS 50
 #define AGAIN_MAX_MS 1000
 

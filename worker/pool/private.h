@@ -167,7 +167,7 @@ void step_end_waits(struct pool *pool);
 void step_drop_surplus(struct pool *pool, struct pool_app *app);
 /* What has this number is to leave. */
 bool step_is_unloaded(uint64_t generation, const struct app_row *row);
-/* The copy of an App at rest is written once more as it is held. */
+/* The copy serves on, and is written as it is held, whatever its row says (draining, or nothing). */
 void step_record(struct pool *pool, struct pool_app *app);
 
 #endif

@@ -798,26 +798,18 @@ static void failed_done(struct pool *pool, struct pool_app *app, int64_t now_ms)
 	end_bring_up(pool, app, now_ms);
 }
 
-/* Serves on; its row may say `draining`. */
-static void stay(struct pool *pool, struct pool_app *app)
-{
-	app->generation = app->cur->generation;
-	app->load_tier = app->tier;
-	begin(pool, app, STEP_READY);
-}
-
 /* A turn came while the eviction was being recorded. Its place may be taken by now: another's serves. */
 static void revive(struct pool *pool, struct pool_app *app)
 {
 	(void)make_room(pool, app, app->tier);
-	stay(pool, app);
+	step_record(pool, app);
 	resume_waiter(pool, app);
 }
 
 static void draining_done(struct pool *pool, struct pool_app *app, enum pool_done done, int64_t now_ms)
 {
 	if (done == POOL_CHANGED && app->evict == EVICT_SURPLUS) {
-		stay(pool, app); /* another one went first; or ours was to go, and the first answer was lost */
+		step_record(pool, app); /* another one went first; or ours was to go, and the first answer was lost */
 		return;
 	}
 	bool can_revive = app->evict != EVICT_NONE && app->evict != EVICT_SURPLUS && !pool->is_stopping;
