@@ -22,6 +22,18 @@ FUZZ_TARGETS += %D%/fuzz_json
 %C%_fuzz_json_LDFLAGS = $(FUZZ_LINK)
 %C%_fuzz_json_LDADD = $(LIBHEARTH_LIBS)
 
+FUZZ_TARGETS += %D%/fuzz_sse
+%C%_fuzz_sse_SOURCES = %D%/fuzz_sse.c $(FUZZ_MAIN)
+%C%_fuzz_sse_CFLAGS = $(FUZZ_CFLAGS)
+%C%_fuzz_sse_LDFLAGS = $(FUZZ_LINK)
+%C%_fuzz_sse_LDADD = $(LIBHEARTH_LIBS)
+
+FUZZ_TARGETS += %D%/fuzz_netaddr
+%C%_fuzz_netaddr_SOURCES = %D%/fuzz_netaddr.c $(FUZZ_MAIN)
+%C%_fuzz_netaddr_CFLAGS = $(FUZZ_CFLAGS)
+%C%_fuzz_netaddr_LDFLAGS = $(FUZZ_LINK)
+%C%_fuzz_netaddr_LDADD = $(LIBHEARTH_LIBS)
+
 FUZZ_TARGETS += %D%/fuzz_event
 %C%_fuzz_event_SOURCES = %D%/fuzz_event.c $(FUZZ_MAIN)
 %C%_fuzz_event_CFLAGS = $(FUZZ_CFLAGS)

@@ -52,6 +52,16 @@ UNIT_TESTS += %D%/test_secret
 %C%_test_secret_CFLAGS = $(UNIT_CFLAGS)
 %C%_test_secret_LDADD = $(UNIT_LIBS)
 
+UNIT_TESTS += %D%/test_sse_parse
+%C%_test_sse_parse_SOURCES = %D%/test_sse_parse.c $(UNIT_HARNESS)
+%C%_test_sse_parse_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_sse_parse_LDADD = $(UNIT_LIBS)
+
+UNIT_TESTS += %D%/test_netaddr
+%C%_test_netaddr_SOURCES = %D%/test_netaddr.c $(UNIT_HARNESS)
+%C%_test_netaddr_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_netaddr_LDADD = $(UNIT_LIBS)
+
 CORE_LIBS = core/libcore.a $(UNIT_LIBS)
 
 UNIT_TESTS += %D%/test_names
