@@ -383,17 +383,53 @@ static size_t first_line_len(const char *bytes, size_t len)
 	return len > 0 && bytes[len - 1] == '\r' ? len - 1 : len;
 }
 
+/* The descriptor; -1: e. */
+static int open_secret_file(const char *path, struct err *e)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+
+	if (fd < 0) {
+		err_set(e, errno == ENOENT ? ERR_MISSING : ERR_DENIED, "%s: %s", path, strerror(errno));
+		return -1;
+	}
+	if (check_secret_file(fd, path, e))
+		return fd;
+	(void)close(fd);
+	return -1;
+}
+
+bool conf_read_secret_text(const char *path, size_t bytes_max, char **ret_text, size_t *ret_len, struct err *e)
+{
+	int fd = open_secret_file(path, e);
+	size_t len = 0;
+
+	if (fd < 0)
+		return false;
+	char *bytes = xcalloc(1, bytes_max + 1); /* one more: to see that it is too long, and for the NUL */
+	bool ok = read_fully(fd, bytes, bytes_max + 1, &len);
+	if (!ok)
+		err_set(e, ERR_INTERNAL, "%s: %s", path, strerror(errno));
+	else if (len > bytes_max)
+		ok = err_set(e, ERR_INPUT, "%s: longer than %zu bytes", path, bytes_max);
+	(void)close(fd);
+	if (!ok) {
+		secret_free(&bytes, len);
+		return false;
+	}
+	*ret_text = bytes;
+	*ret_len = len;
+	return true;
+}
+
 bool conf_read_secret(const char *path, char **ret_secret, struct err *e)
 {
 	char bytes[SECRET_MAX_BYTES + 2]; /* two more: a newline, and to see that it is too long */
+	int fd = open_secret_file(path, e);
 	bool ok = false;
 	size_t len;
 
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (fd < 0)
-		return err_set(e, errno == ENOENT ? ERR_MISSING : ERR_DENIED, "%s: %s", path, strerror(errno));
-	if (!check_secret_file(fd, path, e))
-		goto out;
+		return false;
 	if (!read_fully(fd, bytes, sizeof(bytes), &len)) {
 		err_set(e, ERR_INTERNAL, "%s: %s", path, strerror(errno));
 		goto out;

@@ -50,5 +50,8 @@ void conf_dump(const struct conf_option *table, size_t count, const void *settin
 /* The first line of a secret file, without its newline, at most 4 KiB. Refuses a file that others may read
  * (mode & 077 other than group-read). Malloc'd; the caller wipes and frees it. */
 bool conf_read_secret(const char *path, char **ret_secret, struct err *e) MUST_CHECK;
+/* The whole of such a file, up to bytes_max, with a NUL behind it: give it to secret_free. */
+bool conf_read_secret_text(const char *path, size_t bytes_max, char **ret_text, size_t *ret_len,
+			   struct err *e) MUST_CHECK;
 
 #endif
