@@ -10,6 +10,7 @@
 
 #include "core/schema.h"
 #include "lib/arena.h"
+#include "lib/xalloc.h"
 #include "tests/fake/servers.h"
 
 struct fixture fx;
