@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/llm_config.h"
 #include "core/placement.h"
 #include "core/sql.h"
 
@@ -20,7 +21,7 @@
 	" IF(next_attempt_at > UTC_TIMESTAMP(3), TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(3), next_attempt_at) DIV "   \
 	"1000, 0),"                                                                                                    \
 	" attempts > 0 OR failures > 0 OR next_attempt_at IS NOT NULL OR failure_reason IS NOT NULL,"                  \
-	" good_config_hash <=> config_hash, config_hash"
+	" config_hash, COALESCE(good_config_hash, ''), llm_config_id, good_llm_config_id, good_llm_generation"
 
 #define SELECT_ROWS                                                                                                    \
 	"SELECT instance_id, " ROW_COLUMNS " FROM orchestrator_instances FORCE INDEX (PRIMARY) WHERE instance_id IN "
@@ -42,8 +43,11 @@ enum {
 	ROW_TTL,
 	ROW_RETRY_IN_MS,
 	ROW_HAS_TROUBLE,
-	ROW_IS_GOOD,
-	ROW_HASH
+	ROW_HASH,
+	ROW_GOOD_HASH,
+	ROW_LLM_CONFIG,
+	ROW_GOOD_LLM_CONFIG,
+	ROW_GOOD_LLM_GENERATION
 };
 
 /* Which kinds of operations are open, in one look: a bit for each action, by its place in the ENUM, and one for fresh.
@@ -60,13 +64,14 @@ enum { OPEN_LOAD = 1 << 1, OPEN_RELOAD = 1 << 3, OPEN_FRESH = 1 << 4 };
  */
 #define COPIES_OF(live_workers)                                                                                        \
 	"SELECT i.instance_id, o.status = 'active', o.quota_hot, o.quota_demand, " live_workers ", " OPEN_KINDS        \
-	", COALESCE(o.ttl_seconds, -1),"                                                                               \
+	", COALESCE(o.ttl_seconds, -1), l.generation,"                                                                 \
 	" me.worker_id IS NOT NULL, me.lease_until > UTC_TIMESTAMP(3), me.state = 'leaving',"                          \
 	" p.state, p.generation, p.build_generation,"                                                                  \
 	" p.worker_id = me.worker_id AND p.incarnation = me.incarnation,"                                              \
 	" w.lease_until > UTC_TIMESTAMP(3), w.state = 'leaving', p.reason <=> 'running_previous_version'"              \
 	" FROM orchestrator_instances i FORCE INDEX (PRIMARY)"                                                         \
 	" STRAIGHT_JOIN organizations o ON o.org_id = i.org_id"                                                        \
+	" LEFT JOIN llm_configs l ON l.llm_config_id = i.llm_config_id"                                                \
 	" LEFT JOIN workers me ON me.worker_id = ? AND me.incarnation = ?"                                             \
 	" LEFT JOIN placements p ON p.instance_id = i.instance_id"                                                     \
 	" LEFT JOIN workers w ON w.worker_id = p.worker_id AND w.incarnation = p.incarnation"                          \
@@ -83,6 +88,7 @@ enum {
 	COPY_LIVE_WORKERS,
 	COPY_OPEN_KINDS,
 	COPY_ORG_TTL,
+	COPY_LLM_GENERATION,
 	COPY_IS_REGISTERED,
 	COPY_IS_LEASE_VALID,
 	COPY_IS_LEAVING,
@@ -114,8 +120,11 @@ static bool row_from_columns(struct db *db, struct copies *c, struct err *e)
 	c->ttl_seconds = db_col_i64(db, ROW_TTL);
 	c->retry_in_ms = db_col_i64(db, ROW_RETRY_IN_MS);
 	c->has_trouble = db_col_i64(db, ROW_HAS_TROUBLE) != 0;
-	c->is_good = db_col_i64(db, ROW_IS_GOOD) != 0;
-	(void)snprintf(c->hash, sizeof(c->hash), "%s", db_col_str(db, ROW_HASH));
+	(void)snprintf(c->config_hash, sizeof(c->config_hash), "%s", db_col_str(db, ROW_HASH));
+	(void)snprintf(c->good_config_hash, sizeof(c->good_config_hash), "%s", db_col_str(db, ROW_GOOD_HASH));
+	c->llm_config_id = db_col_id(db, ROW_LLM_CONFIG);
+	c->good_llm_config_id = db_col_id(db, ROW_GOOD_LLM_CONFIG);
+	c->good_llm_generation = db_col_u64(db, ROW_GOOD_LLM_GENERATION);
 	return true;
 }
 
@@ -147,6 +156,15 @@ bool copies_lock(struct db *db, const struct id_set *set, bool skip_locked, stru
 	return lock_rows(db, ret_copies, set->count, ret_count, e);
 }
 
+/* An LLM config's generation may not be older than the lock either. */
+static void set_version(struct copies *c, uint64_t llm_generation)
+{
+	llm_version_hash(c->config_hash, &c->llm_config_id, llm_generation, c->hash);
+	c->is_good = strcmp(c->config_hash, c->good_config_hash) == 0 &&
+		     id_equal(&c->llm_config_id, &c->good_llm_config_id) &&
+		     (!id_is_set(&c->llm_config_id) || c->good_llm_generation == llm_generation);
+}
+
 static void surroundings_from_columns(struct db *db, struct copies *c)
 {
 	uint64_t open = db_col_u64(db, COPY_OPEN_KINDS);
@@ -159,6 +177,7 @@ static void surroundings_from_columns(struct db *db, struct copies *c)
 	c->has_open_load = (open & (OPEN_LOAD | OPEN_RELOAD)) != 0;
 	c->fresh = (open & OPEN_FRESH) != 0;
 	c->org_ttl_seconds = db_col_i64(db, COPY_ORG_TTL);
+	set_version(c, db_col_u64(db, COPY_LLM_GENERATION));
 	c->is_registered = db_col_i64(db, COPY_IS_REGISTERED) != 0;
 	c->is_lease_valid = db_col_i64(db, COPY_IS_LEASE_VALID) != 0;
 	c->is_leaving = db_col_i64(db, COPY_IS_LEAVING) != 0;

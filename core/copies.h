@@ -36,10 +36,13 @@ struct copies {
 	int64_t ttl_seconds; /* the App's own; -1: none */
 	int64_t retry_in_ms; /* > 0: backoff */
 	bool has_trouble;    /* attempts, failures, backoff or a failure's reason stand in the row */
-	bool is_good;        /* the row's version is the last good one */
-	char hash[SECRET_HASH_HEX_SIZE];
+	char config_hash[SECRET_HASH_HEX_SIZE], good_config_hash[SECRET_HASH_HEX_SIZE]; /* good: "" for none */
+	struct id llm_config_id, good_llm_config_id;                                    /* "": none */
+	uint64_t good_llm_generation;
 	/* From copies_read. */
-	bool is_active; /* org and App */
+	bool is_active;                  /* org and App */
+	bool is_good;                    /* the row's version is the last good one */
+	char hash[SECRET_HASH_HEX_SIZE]; /* of the row's version: llm_version_hash */
 	uint32_t quota_hot, quota_demand;
 	unsigned live_workers;   /* only counted where replicas is above 1, else 1 */
 	bool has_open;           /* any open operation: without one there is nothing to settle */

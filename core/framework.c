@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "lib/id.h"
 #include "lib/json.h"
 #include "lib/macros.h"
 
@@ -18,6 +19,7 @@
 #define ECHO_WORD_DELAY_MAX 60000
 #define ECHO_BUILD_DELAY_MAX 600000
 #define ECHO_BUILD_FAIL_MAX 255
+#define AGENT_MODEL_MAX 200
 
 /* Errors beyond max are counted, not kept. */
 struct error_list {
@@ -103,10 +105,30 @@ void echo_config_read(const struct jval *config, struct echo_config *ret_config)
 	};
 }
 
+static size_t agent_check(const struct jval *config, struct field_error *errors, size_t max)
+{
+	struct error_list list = {errors, max, 0};
+	struct id id;
+	size_t len;
+	const char *llm_config_id = jval_string(jval_get(config, "llm_config_id"), &len);
+
+	if (!llm_config_id || !id_parse(llm_config_id, len, &id))
+		add_error(&list, "config.llm_config_id", "must be the id of an LLM config of the organization");
+	if (!is_string_of(jval_get(config, "model"), 1, AGENT_MODEL_MAX))
+		add_error(&list, "config.model", "must be a string of 1 to 200 bytes");
+	return list.count;
+}
+
+const char *framework_llm_config_id(const char *framework, const struct jval *config)
+{
+	return strcmp(framework, FRAMEWORK_AGENT) == 0 ? jval_string(jval_get(config, "llm_config_id"), NULL) : NULL;
+}
+
 static const char *const single_only[] = {"single", NULL};
 
 static const struct framework frameworks[] = {
 	{.name = FRAMEWORK_DEFAULT, .modes = single_only, .check = echo_check},
+	{.name = FRAMEWORK_AGENT, .modes = single_only, .check = agent_check},
 };
 
 const struct framework *framework_find(const char *name)

@@ -16,6 +16,7 @@
 struct jval;
 
 #define FRAMEWORK_DEFAULT "echo"
+#define FRAMEWORK_AGENT "agent"
 
 /* One field that is wrong: both strings are constants or live as long as config. */
 struct field_error {
@@ -32,6 +33,8 @@ struct framework {
 
 const struct framework *framework_find(const char *name); /* NULL: unknown */
 const struct framework *framework_at(size_t i);           /* NULL past the last */
+/* The LLM config that a configuration names, as it stands there; NULL: none, or the framework uses none. */
+const char *framework_llm_config_id(const char *framework, const struct jval *config);
 bool framework_has_mode(const struct framework *f, const char *mode);
 
 /* `echo`'s configuration, with defaults for what is absent. Strings are borrowed from config. */

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/llm_config.h"
 #include "core/operation.h"
 #include "core/sql.h"
 #include "lib/arena.h"
@@ -26,8 +27,8 @@ static const char SQL_INSTANCE_COUNT[] =
 	"SELECT COUNT(*) FROM orchestrator_instances WHERE org_id = ? AND living_name IS NOT NULL";
 static const char SQL_INSTANCE_INSERT[] =
 	"INSERT INTO orchestrator_instances (instance_id, org_id, name, framework_type, mode, status, tier, "
-	"desired_state, replicas, ttl_seconds, config, config_hash, active_plugin_ids, created_at, updated_at) "
-	"VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(3), UTC_TIMESTAMP(3))";
+	"desired_state, replicas, ttl_seconds, config, config_hash, llm_config_id, active_plugin_ids, created_at, "
+	"updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(3), UTC_TIMESTAMP(3))";
 
 /* The best placement on workers that live, as its rank and reason in one text: "2" < "2some reason". */
 #define BEST_PLACEMENT                                                                                                 \
@@ -60,7 +61,8 @@ static const char SQL_INSTANCE_WRITE_WANTED[] =
 	"updated_at = UTC_TIMESTAMP(3) WHERE instance_id = ?";
 static const char SQL_INSTANCE_WRITE_SETTINGS[] =
 	"UPDATE orchestrator_instances SET name = ?, mode = ?, status = ?, replicas = ?, ttl_seconds = ?, "
-	"config = COALESCE(?, config), config_hash = ?, active_plugin_ids = ?, "
+	"config = COALESCE(?, config), config_hash = ?, llm_config_id = ?, active_plugin_ids = ?, "
+	"good_llm_config_id = IF(?, NULL, good_llm_config_id), "
 	"deleted_at = IF(?, UTC_TIMESTAMP(3), deleted_at), updated_at = UTC_TIMESTAMP(3) WHERE instance_id = ?";
 
 enum {
@@ -76,6 +78,7 @@ enum {
 	ROW_TTL,
 	ROW_CONFIG,
 	ROW_HASH,
+	ROW_LLM_CONFIG,
 	ROW_PLUGINS,
 	ROW_GENERATION,
 	ROW_REBUILD,
@@ -122,6 +125,7 @@ void instance_from_row(struct db *db, struct arena *mem, unsigned first, struct 
 	i->ttl_seconds = db_col_is_null(db, first + ROW_TTL) ? -1 : db_col_i64(db, first + ROW_TTL);
 	i->config = sql_str(db, mem, first + ROW_CONFIG);
 	(void)snprintf(i->config_hash, sizeof(i->config_hash), "%s", db_col_str(db, first + ROW_HASH));
+	i->llm_config_id = db_col_id(db, first + ROW_LLM_CONFIG);
 	i->active_plugin_ids = sql_str(db, mem, first + ROW_PLUGINS);
 	i->generation = db_col_u64(db, first + ROW_GENERATION);
 	i->rebuild_generation = db_col_u64(db, first + ROW_REBUILD);
@@ -269,9 +273,18 @@ static bool write_named(struct db *db, enum problem *ret_problem, struct err *e)
 	return true;
 }
 
+static bool check_llm_config(struct db *db, const struct instance *instance, enum problem *ret_problem, struct err *e)
+{
+	*ret_problem = PROBLEM_NONE;
+	return !id_is_set(&instance->llm_config_id) ||
+	       llm_config_is_of_org(db, &instance->org_id, &instance->llm_config_id, ret_problem, e);
+}
+
 bool instance_create(struct db *db, const struct instance *instance, enum problem *ret_problem, struct err *e)
 {
 	if (!check_room(db, &instance->org_id, ret_problem, e))
+		return false;
+	if (*ret_problem == PROBLEM_NONE && !check_llm_config(db, instance, ret_problem, e))
 		return false;
 	if (*ret_problem != PROBLEM_NONE)
 		return true;
@@ -288,6 +301,7 @@ bool instance_create(struct db *db, const struct instance *instance, enum proble
 	sql_bind_from(db, instance->ttl_seconds, 0);
 	db_bind_str(db, instance->config);
 	db_bind_str(db, instance->config_hash);
+	db_bind_id(db, &instance->llm_config_id);
 	db_bind_str(db, instance->active_plugin_ids ? instance->active_plugin_ids : "[]");
 	return write_named(db, ret_problem, e);
 }
@@ -348,6 +362,10 @@ static bool make_next(struct db *db, const struct instance_change *change, struc
 		next->is_deleted = true;
 		next->desired_state = DESIRED_UNLOADED;
 	}
+	if (change->config)
+		next->llm_config_id = change->llm_config_id;
+	if (next->is_deleted) /* or it would count as a user of it for ever */
+		next->llm_config_id = (struct id){""};
 	if (!change->config && !change->mode && !change->active_plugin_ids)
 		return true;
 	return next_hash(db, change, next, e);
@@ -451,7 +469,9 @@ static bool write_settings(struct db *db, const struct instance_change *change, 
 	sql_bind_from(db, next->ttl_seconds, 0);
 	db_bind_str(db, change->config);
 	db_bind_str(db, next->config_hash);
+	db_bind_id(db, &next->llm_config_id);
 	db_bind_str(db, next->active_plugin_ids);
+	db_bind_i64(db, next->is_deleted);
 	db_bind_i64(db, next->is_deleted);
 	db_bind_id(db, &next->instance_id);
 	return write_named(db, ret_problem, e);
@@ -501,6 +521,10 @@ bool instance_apply(struct db *db, const struct instance *current, const struct 
 	*ret_changed = (struct instance_changed){.generation = current->generation, .action = plan.action};
 	*ret_problem = PROBLEM_NONE;
 	if (!plan.is_changed)
+		return true;
+	if (change->config && !check_llm_config(db, &plan.next, ret_problem, e))
+		return false;
+	if (*ret_problem != PROBLEM_NONE)
 		return true;
 	if (raises_hot(current, &plan) && !instance_hot_quota_is_met(db, &plan.next, &is_met, e))
 		return false;

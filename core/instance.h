@@ -33,6 +33,7 @@ struct instance {
 	int64_t ttl_seconds; /* -1: the org's, else the default */
 	const char *config;  /* canonical JSON text */
 	char config_hash[SECRET_HASH_HEX_SIZE];
+	struct id llm_config_id;       /* that the configuration names; "": none */
 	const char *active_plugin_ids; /* JSON array text */
 	uint64_t generation, rebuild_generation, unload_generation;
 	bool is_deleted;
@@ -48,7 +49,7 @@ void instance_config_hash(const char *framework, const char *mode, const char *c
 			  char ret_hex[SECRET_HASH_HEX_SIZE]);
 
 /* Inside a transaction of the caller. Locks the org row and counts. PROBLEM_QUOTA_INSTANCES, PROBLEM_NAME_TAKEN,
- * PROBLEM_ORG_SUSPENDED. */
+ * PROBLEM_ORG_SUSPENDED, PROBLEM_LLM_CONFIG_NOT_FOUND (not one of its org). */
 bool instance_create(struct db *db, const struct instance *instance, enum problem *ret_problem,
 		     struct err *e) MUST_CHECK;
 /* With state. PROBLEM_INSTANCE_NOT_FOUND where there is none; a deleted one is returned with is_deleted. */
@@ -65,6 +66,7 @@ struct instance_change { /* NULL / -1: leave */
 	int64_t ttl_seconds; /* 0: back to the org's */
 	int64_t replicas;
 	const char *mode, *config; /* canonical; config replaces the whole */
+	struct id llm_config_id;   /* with config: that it names; "": none */
 	const char *active_plugin_ids;
 	int status; /* enum status */
 	bool is_delete;
@@ -83,7 +85,8 @@ struct instance_changed {
  * where it concerns the pool raises the generation and makes an operation (source config_change for config, tier and
  * replicas, status_change for status and delete) if a copy exists or a hot App is wanted; older open operations of the
  * App that wanted something else become superseded. Suspend and delete raise unload_generation. Moving to hot checks
- * quota_hot (org row locked first by the caller's access_check with lock_org). PROBLEM_NAME_TAKEN, PROBLEM_QUOTA_HOT.
+ * quota_hot (org row locked first by the caller's access_check with lock_org). PROBLEM_NAME_TAKEN, PROBLEM_QUOTA_HOT,
+ * PROBLEM_LLM_CONFIG_NOT_FOUND.
  * operation_id is made by the caller, so that it can be looked up when the commit's outcome is unknown.
  */
 bool instance_apply(struct db *db, const struct instance *current, const struct instance_change *change,

@@ -14,6 +14,8 @@ enum permission {
 	PERM_INSTANCES_WRITE,     /* org.orchestrators.write */
 	PERM_INSTANCES_LIFECYCLE, /* org.orchestrators.lifecycle */
 	PERM_TOKENS,              /* org.tokens */
+	PERM_LLM_CONFIGS,         /* org.llm_configs: see them (never a key), remove them */
+	PERM_LLM_KEYS,            /* org.llm_keys: make and change them; of the org's own people alone */
 	PERM_ORG_STATS,           /* org.stats */
 	PERM_ADMIN,               /* admin: sys_admin only */
 	PERM_COUNT

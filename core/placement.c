@@ -56,7 +56,11 @@ static const char SQL_ATTEMPT_BACK[] =
 	"UPDATE orchestrator_instances SET attempts = attempts - 1 WHERE instance_id = ? AND attempts > 0";
 #define UPDATE_ROWS "UPDATE orchestrator_instances FORCE INDEX (PRIMARY) SET "
 #define TROUBLE_OVER "attempts = 0, failures = 0, next_attempt_at = NULL, failure_reason = NULL"
-#define VERSION_GOOD "good_mode = mode, good_config = config, good_config_hash = config_hash"
+/* Of the LLM config the newest generation, which cannot change while we hold the App's row. */
+#define VERSION_GOOD                                                                                                   \
+	"good_mode = mode, good_config = config, good_config_hash = config_hash, good_llm_config_id = llm_config_id,"  \
+	" good_llm_generation = (SELECT l.generation FROM llm_configs l"                                               \
+	" WHERE l.llm_config_id = orchestrator_instances.llm_config_id)"
 SQL_SET(SQL_TROUBLE_OVER, UPDATE_ROWS TROUBLE_OVER " WHERE instance_id IN ", "");
 SQL_SET(SQL_VERSION_GOOD, UPDATE_ROWS VERSION_GOOD " WHERE instance_id IN ", "");
 SQL_SET(SQL_ALL_GOOD, UPDATE_ROWS TROUBLE_OVER ", " VERSION_GOOD " WHERE instance_id IN ", "");

@@ -18,6 +18,7 @@
 
 struct arena;
 struct db;
+struct llm_config;
 
 #define PLACE_ATTEMPTS_MAX 3 /* builds without a result before failed(poison) */
 #define REASON_MAX 255
@@ -39,11 +40,12 @@ struct app_row {
 	int64_t retry_in_ms; /* > 0: backoff */
 	bool is_surplus;     /* only from placement_read_held: more copies are ready than replicas (the step decides) */
 	bool is_recorded;    /* only from there: our placement is `ready`, at the row's generation and tier */
-	char hash[SECRET_HASH_HEX_SIZE]; /* of the configuration */
+	char hash[SECRET_HASH_HEX_SIZE]; /* of the configuration, the LLM config and its generation: llm_version_hash */
 	/* Only from placement_claim, in the arena: */
 	const char *framework_type, *mode, *config;
 	const char *good_mode, *good_config; /* NULL: no version was ever ready */
 	char good_hash[SECRET_HASH_HEX_SIZE];
+	const struct llm_config *llm, *good_llm; /* NULL: none */
 };
 
 /* A plain read of different Apps, any count, no lock; ret_rows[i] is that of ids[i]. is_found false: gone. */

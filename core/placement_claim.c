@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "core/copies.h"
+#include "core/llm_config.h"
 #include "core/operation.h"
 #include "core/placement_private.h"
 #include "core/quota.h"
@@ -27,8 +28,8 @@
 
 /* What a copy is built from: up to some megabytes, so only a claim that builds reads it. */
 #define SELECT_VERSIONS                                                                                                \
-	"SELECT instance_id, framework_type, mode, config, good_mode, good_config, COALESCE(good_config_hash, ''),"    \
-	" attempts FROM orchestrator_instances FORCE INDEX (PRIMARY) WHERE instance_id IN "
+	"SELECT instance_id, framework_type, mode, config, good_mode, good_config, attempts FROM "                     \
+	"orchestrator_instances FORCE INDEX (PRIMARY) WHERE instance_id IN "
 SQL_SET(SQL_VERSIONS_SMALL, SELECT_VERSIONS, " AND LENGTH(config) + COALESCE(LENGTH(good_config), 0) <= ?");
 static const char SQL_VERSIONS[] = SELECT_VERSIONS "(?)";
 enum {
@@ -38,9 +39,22 @@ enum {
 	VERSION_CONFIG,
 	VERSION_GOOD_MODE,
 	VERSION_GOOD_CONFIG,
-	VERSION_GOOD_HASH,
 	VERSION_ATTEMPTS
 };
+
+/* The LLM configs of those that have one: the newest generation, and the one of the last good version. */
+#define SELECT_LLM(of)                                                                                                 \
+	"SELECT i.instance_id, " LLM_CONFIG_COLUMNS                                                                    \
+	" FROM orchestrator_instances i FORCE INDEX (PRIMARY)" of LLM_CONFIG_SECRETS " WHERE i.instance_id IN "
+SQL_SET(SQL_LLM_NEWEST,
+	SELECT_LLM(" STRAIGHT_JOIN llm_configs l ON l.llm_config_id = i.llm_config_id"
+		   " STRAIGHT_JOIN llm_config_generations g ON g.llm_config_id = l.llm_config_id"
+		   " AND g.generation = l.generation"),
+	"");
+SQL_SET(SQL_LLM_GOOD,
+	SELECT_LLM(" STRAIGHT_JOIN llm_config_generations g ON g.llm_config_id = i.good_llm_config_id"
+		   " AND g.generation = i.good_llm_generation"),
+	"");
 
 /* A placement row of ours that is there already, of this or an earlier incarnation, is taken over. */
 SQL_SET(SQL_PLACE_LOADING,
@@ -100,6 +114,9 @@ static void row_from_copies(const struct copies *c, struct app_row *ret_row)
 		.retry_in_ms = c->retry_in_ms,
 	};
 	memcpy(ret_row->hash, c->hash, sizeof(ret_row->hash));
+	if (c->good_config_hash[0] != '\0')
+		llm_version_hash(c->good_config_hash, &c->good_llm_config_id, c->good_llm_generation,
+				 ret_row->good_hash);
 }
 
 /* --- deciding one App --- */
@@ -276,7 +293,6 @@ static bool versions_from_columns(struct db *db, struct claim_step *step, struct
 	row->config = sql_str(db, step->mem, VERSION_CONFIG);
 	row->good_mode = sql_str(db, step->mem, VERSION_GOOD_MODE);
 	row->good_config = sql_str(db, step->mem, VERSION_GOOD_CONFIG);
-	(void)snprintf(row->good_hash, sizeof(row->good_hash), "%s", db_col_str(db, VERSION_GOOD_HASH));
 	row->attempts = (uint32_t)db_col_u64(db, VERSION_ATTEMPTS);
 	return sql_mem_ok(step->mem, e);
 }
@@ -327,6 +343,32 @@ static bool read_versions(struct db *db, const struct claiming *job, const struc
 	return true;
 }
 
+/* The rows of the statement. */
+static bool take_llm_configs(struct db *db, const struct claiming *job, const char *const *sql,
+			     const struct id_set *set, bool is_good, struct err *e)
+{
+	enum db_result result;
+	bool ok = true;
+
+	if (set->count == 0)
+		return true;
+	sql_use_set(db, sql, set);
+	sql_bind_set(db, set);
+	while (ok && (result = db_step(db, e)) == DB_ROW) {
+		struct id id = db_col_id(db, 0);
+		struct claim_step *step = step_of(job, &id);
+		struct llm_config *llm = step ? arena_alloc(step->mem, sizeof(*llm)) : NULL;
+
+		if (llm) {
+			llm_config_from_row(db, step->mem, 1, llm);
+			*(is_good ? &step->claim.row.good_llm : &step->claim.row.llm) = llm;
+		}
+		ok = !step || sql_mem_ok(step->mem, e);
+	}
+	db_done(db);
+	return ok && result == DB_DONE;
+}
+
 /* The row of a copy of ours that drains was what an unload waited for. */
 static bool settle_taken_over(struct db *db, const struct claiming *job, const struct id_set *taken, struct err *e)
 {
@@ -349,6 +391,7 @@ static bool write_builds(struct db *db, const struct claiming *job, const struct
 {
 	struct id_set built = {.count = 0}, loading = {.count = 0}, taken = {.count = 0}, begun = {.count = 0};
 	struct id_set first = {.count = 0}, further = {.count = 0}; /* by whether somebody else has a live copy */
+	struct id_set with_llm = {.count = 0}, with_good_llm = {.count = 0};
 
 	for (unsigned i = 0; i < count; i++) {
 		const struct copies *c = &copies[i];
@@ -359,6 +402,10 @@ static bool write_builds(struct db *db, const struct claiming *job, const struct
 		row_from_copies(c, &step->claim.row);
 		id_set_add(&built, &c->instance_id);
 		id_set_add(c->live == 0 ? &first : &further, &c->instance_id);
+		if (id_is_set(&c->llm_config_id))
+			id_set_add(&with_llm, &c->instance_id);
+		if (id_is_set(&c->good_llm_config_id))
+			id_set_add(&with_good_llm, &c->instance_id);
 		if (!c->is_own_build)
 			id_set_add(&begun, &c->instance_id);
 		if (!step->serves && c->has_own && c->has_open)
@@ -370,7 +417,9 @@ static bool write_builds(struct db *db, const struct claiming *job, const struct
 	}
 	return place_loading(db, job, &loading, e) && settle_taken_over(db, job, &taken, e) &&
 	       sql_exec_set(db, SQL_ATTEMPT_BEGUN, &begun, e) && operations_run(db, job, &first, true, e) &&
-	       operations_run(db, job, &further, false, e) && read_versions(db, job, &built, e);
+	       operations_run(db, job, &further, false, e) && read_versions(db, job, &built, e) &&
+	       take_llm_configs(db, job, SQL_LLM_NEWEST, &with_llm, false, e) &&
+	       take_llm_configs(db, job, SQL_LLM_GOOD, &with_good_llm, true, e);
 }
 
 /* What the others are told of their rows. */

@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 
+#include "core/llm_config.h"
 #include "core/sql.h"
 #include "lib/db.h"
 
@@ -17,7 +18,7 @@
 	" COALESCE(i.ttl_seconds, o.ttl_seconds, -1), i.replicas, i.attempts,"                                         \
 	" IF(i.next_attempt_at > UTC_TIMESTAMP(3),"                                                                    \
 	" TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(3), i.next_attempt_at) DIV 1000, 0),"                               \
-	" i.config_hash,"                                                                                              \
+	" i.config_hash, i.llm_config_id, l.generation,"                                                               \
 	" (SELECT MAX(op.fresh) FROM operations op"                                                                    \
 	" WHERE op.instance_id = i.instance_id AND op.is_open = 1 AND op.action <> 'unload'),"                         \
 	" (SELECT MAX(op.drain_s) FROM operations op WHERE op.instance_id = i.instance_id AND op.is_open = 1"          \
@@ -37,6 +38,8 @@ enum {
 	APP_ATTEMPTS,
 	APP_RETRY_IN_MS,
 	APP_HASH,
+	APP_LLM_CONFIG,
+	APP_LLM_GENERATION,
 	APP_FRESH, /* NULL: no open load or reload */
 	APP_DRAIN_S,
 	APP_IS_SURPLUS,
@@ -45,6 +48,7 @@ enum {
 
 #define APPS                                                                                                           \
 	" FROM orchestrator_instances i FORCE INDEX (PRIMARY) STRAIGHT_JOIN organizations o ON o.org_id = i.org_id"    \
+	" LEFT JOIN llm_configs l ON l.llm_config_id = i.llm_config_id"                                                \
 	" WHERE i.instance_id IN "
 SQL_SET(SQL_APPS, "SELECT " APP_COLUMNS ", 0, 0" APPS, "");
 SQL_SET(SQL_APPS_HELD,
@@ -78,7 +82,8 @@ static bool app_from_columns(struct db *db, struct app_row *ret_row, struct err 
 	row.replicas = (uint32_t)db_col_u64(db, APP_REPLICAS);
 	row.attempts = (uint32_t)db_col_u64(db, APP_ATTEMPTS);
 	row.retry_in_ms = db_col_i64(db, APP_RETRY_IN_MS);
-	(void)snprintf(row.hash, sizeof(row.hash), "%s", db_col_str(db, APP_HASH));
+	const struct id llm_config_id = db_col_id(db, APP_LLM_CONFIG);
+	llm_version_hash(db_col_str(db, APP_HASH), &llm_config_id, db_col_u64(db, APP_LLM_GENERATION), row.hash);
 	row.has_load_wanted = !db_col_is_null(db, APP_FRESH);
 	row.fresh = db_col_i64(db, APP_FRESH) != 0;
 	row.drain_s = db_col_is_null(db, APP_DRAIN_S) ? -1 : db_col_i64(db, APP_DRAIN_S);

@@ -94,6 +94,9 @@ static const struct conf_option options[] = {
 	NUMBER("nats.stream_max_bytes", nats.stream_max_bytes, "268435456", 1048576, INT64_C(1) << 40, 0,
 	       "the load stream's size limit in bytes; the oldest events go first"),
 
+	TEXT("keys.file", keys.file, NULL, 4095,
+	     "the key ring for secrets, mode 0600 or 0640, the same on all hosts; made by hearthctl keys new"),
+
 	WORD("log.level", log.level, "info", log_levels, CONF_RELOAD, "least level written: debug, info, warn, error"),
 	WORD("log.target", log.target, "stderr", log_targets, 0, "stderr (for the journal too) or syslog"),
 

@@ -38,6 +38,9 @@ struct settings {
 		int64_t stream_replicas, stream_max_bytes;
 	} nats;
 	struct {
+		char *file; /* the key ring; NULL: none, nothing can be sealed or opened */
+	} keys;
+	struct {
 		int level;  /* enum log_level */
 		int target; /* enum log_target */
 	} log;

@@ -20,6 +20,7 @@
 
 struct arena;
 struct instance;
+struct llm_config;
 struct operation;
 struct org;
 
@@ -74,10 +75,11 @@ void org_from_row(struct db *db, struct arena *mem, unsigned first, struct org *
 /* config: "i.config", or "NULL" where it is not wanted. */
 #define INSTANCE_COLUMNS(config)                                                                                       \
 	"i.instance_id, i.org_id, i.name, i.framework_type, i.mode, i.status, i.tier, i.desired_state, i.replicas, "   \
-	"i.ttl_seconds, " config ", i.config_hash, i.active_plugin_ids, i.generation, i.rebuild_generation, "          \
+	"i.ttl_seconds, " config ", i.config_hash, i.llm_config_id, i.active_plugin_ids, i.generation, "               \
+	"i.rebuild_generation, "                                                                                       \
 	"i.unload_generation, i.deleted_at IS NOT NULL, i.failure_reason, " SQL_UTC("i.created_at") ", " SQL_UTC(      \
 		"i.updated_at")
-#define INSTANCE_COLUMN_COUNT 20
+#define INSTANCE_COLUMN_COUNT 21
 void instance_from_row(struct db *db, struct arena *mem, unsigned first, struct instance *ret_instance);
 
 #define OPERATION_COLUMNS                                                                                              \
@@ -86,6 +88,22 @@ void instance_from_row(struct db *db, struct arena *mem, unsigned first, struct 
 		"op.started_at") ", " SQL_UTC("op.finished_at")
 #define OPERATION_COLUMN_COUNT 16
 void operation_from_row(struct db *db, struct arena *mem, unsigned first, struct operation *ret_op);
+
+/* g: a generation of an LLM config, i: an App of its org, k and h: the sealed key and headers (LEFT JOINs). */
+#define LLM_CONFIG_COLUMNS                                                                                             \
+	"g.llm_config_id, i.org_id, g.generation, g.provider, g.base_url, k.sealed, k.generation, h.sealed, "          \
+	"h.generation, g.defaults"
+#define LLM_CONFIG_SECRETS                                                                                             \
+	" LEFT JOIN sealed_values k ON k.sealed_id = g.key_sealed_id"                                                  \
+	" LEFT JOIN sealed_values h ON h.sealed_id = g.headers_sealed_id"
+void llm_config_from_row(struct db *db, struct arena *mem, unsigned first, struct llm_config *ret_llm);
+
+/* A new id as id_new makes them (RFC 9562 5.7), for each row of an INSERT … SELECT. */
+#define SQL_NEW_ID                                                                                                     \
+	"LOWER(CONCAT_WS('-', LEFT(LPAD(HEX(CAST(UNIX_TIMESTAMP(UTC_TIMESTAMP(3)) * 1000 AS UNSIGNED)), 12, '0'), 8)," \
+	" RIGHT(HEX(CAST(UNIX_TIMESTAMP(UTC_TIMESTAMP(3)) * 1000 AS UNSIGNED)), 4),"                                   \
+	" CONCAT('7', LEFT(HEX(RANDOM_BYTES(2)), 3)),"                                                                 \
+	" CONCAT(SUBSTR('89ab', 1 + FLOOR(RAND() * 4), 1), LEFT(HEX(RANDOM_BYTES(2)), 3)), HEX(RANDOM_BYTES(6))))"
 
 /* Runs body in the open transaction, else in one of its own. */
 bool sql_atomic(struct db *db, db_body body, void *closure, struct err *e) MUST_CHECK;

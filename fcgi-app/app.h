@@ -18,6 +18,7 @@ struct caller;
 struct db;
 struct db_pool;
 struct gate;
+struct keyring;
 struct settings;
 struct waits;
 
@@ -31,6 +32,7 @@ struct app {
 	struct access_cache *cache;
 	struct accept_line *accepts;
 	struct gate *gate;
+	struct keyring *keys;
 	_Atomic bool is_schema_good; /* checked at the first contact with the database */
 	_Atomic bool is_stopping;    /* SIGTERM: no new waits */
 	_Atomic bool is_cutting;     /* the time to finish is up: turns end now */

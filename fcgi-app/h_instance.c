@@ -120,6 +120,27 @@ static void check_mode(const struct framework *f, const char *mode, struct field
 		fields_fail(errors, "mode", "is not a mode of this framework");
 }
 
+/* That the configuration names; "": none. Whether it is the org's own is seen in the transaction. */
+static struct id llm_config_of(const struct framework *f, const struct jval *config)
+{
+	const char *text = f ? framework_llm_config_id(f->name, config) : NULL;
+	struct id id = {""};
+
+	if (text)
+		(void)id_parse(text, strlen(text), &id);
+	return id;
+}
+
+/* A configuration's mistake that only the database can tell is a field's, as all others. */
+static enum next refuse_write(struct response *res, const struct write *w, struct field_errors *errors)
+{
+	if (w->problem == PROBLEM_LLM_CONFIG_NOT_FOUND)
+		fields_fail(errors, "config.llm_config_id", "there is no such LLM config in this organization");
+	if (w->problem == PROBLEM_LLM_CONFIG_NOT_FOUND || w->problem == PROBLEM_INVALID)
+		return refuse_fields(res, errors);
+	return refuse(res, w->problem, NULL);
+}
+
 /* --- create --- */
 
 struct create {
@@ -159,6 +180,7 @@ static bool make_instance(struct request *req, const struct instance_fields *fie
 		.replicas = (uint32_t)fields->replicas,
 		.ttl_seconds = fields->ttl_seconds,
 		.config = canonical(req, config),
+		.llm_config_id = llm_config_of(f, config),
 		.active_plugin_ids = "[]",
 		.generation = 1,
 	};
@@ -225,7 +247,7 @@ enum next h_instance_create(struct request *req, struct response *res, struct er
 	case WRITE_DONE:
 		return answer_instance(req, res, 201, &c.after, &(struct id){""});
 	case WRITE_REFUSED:
-		return refuse(res, w.problem, NULL);
+		return refuse_write(res, &w, errors);
 	case WRITE_FAILED:
 		break;
 	}
@@ -251,6 +273,8 @@ static void check_against_row(struct change *c, const struct instance *current)
 	c->errors->count = 0;
 	if (c->fields->config && f)
 		check_config(f, c->fields->config, c->errors);
+	if (c->fields->config)
+		c->change.llm_config_id = llm_config_of(f, c->fields->config);
 	if (c->change.mode && f)
 		check_mode(f, c->change.mode, c->errors);
 	check_plugins(c->fields->active_plugin_ids, c->errors);
@@ -337,9 +361,7 @@ static enum next apply(struct request *req, struct response *res, struct change 
 		publish(req, c);
 		return answer_instance(req, res, 200, &c->after, &c->changed.operation_id);
 	case WRITE_REFUSED:
-		if (w.problem == PROBLEM_INVALID)
-			return refuse_fields(res, c->errors);
-		return refuse(res, w.problem, NULL);
+		return refuse_write(res, &w, c->errors);
 	case WRITE_FAILED:
 		break;
 	}

@@ -20,6 +20,8 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "core/key_watch.h"
+#include "core/keyring.h"
 #include "core/schema.h"
 #include "core/settings.h"
 #include "fcgi-app/accept_line.h"
@@ -51,6 +53,7 @@ struct program {
 	struct app app;
 	struct fcgi *fcgi;
 	struct servers *servers;
+	struct key_watch *key_watch;
 	int signal_fd;
 	int argc;
 	char **argv;
@@ -116,6 +119,7 @@ static bool check_schema(struct app *app, struct err *e)
 
 static bool make_app(struct program *p, struct err *e)
 {
+	const struct id process_id = id_new();
 	struct app *app = &p->app;
 	struct db_options options = {0};
 
@@ -128,6 +132,8 @@ static bool make_app(struct program *p, struct err *e)
 	app->gate = gate_new((unsigned)p->settings.app.threads_max);
 	if (!check_schema(app, e))
 		return false;
+	app->keys = keyring_new(p->settings.keys.file);
+	p->key_watch = key_watch_start(app->keys, &options, PROGRAM, &process_id);
 	return busline_open(&p->settings, app->waits, app->cache, &app->bus, e);
 }
 
@@ -181,6 +187,7 @@ static void reload(struct program *p)
 		return;
 	}
 	log_set_level((enum log_level)fresh.log.level);
+	key_watch_wake(p->key_watch);
 	log_info("configuration read again", NULL);
 	settings_clear(&fresh);
 }
@@ -240,6 +247,8 @@ static void take_apart(struct program *p)
 	gate_free(&p->app.gate);
 	accept_line_free(&p->app.accepts);
 	access_cache_free(&p->app.cache);
+	key_watch_stop(&p->key_watch);
+	keyring_free(&p->app.keys);
 	waits_free(&p->app.waits);
 	if (p->app.db_pool)
 		db_pool_free(&p->app.db_pool);

@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 #include "core/event.h"
+#include "core/key_watch.h"
+#include "core/keyring.h"
 #include "core/schema.h"
 #include "lib/buf.h"
 #include "lib/bus.h"
@@ -438,6 +440,7 @@ static void reload(struct engine *engine)
 	struct ceilings *c;
 	struct err e = {0};
 
+	key_watch_wake(engine->key_watch);
 	if (!settings_reload(engine->reloadable, SETTINGS_WORKER, &e)) {
 		log_error("configuration not taken over; the old one stays", "error=%s", e.text);
 		return;
@@ -550,6 +553,8 @@ static void free_parts(struct engine *engine)
 	chats_free(&engine->chats);
 	stats_book_free(&engine->stats);
 	reconcile_free(&engine->reconcile);
+	key_watch_stop(&engine->key_watch);
+	keyring_free(&engine->keys);
 	pool_free(&engine->pool);
 	db_pool_free(&engine->db);
 }
@@ -571,6 +576,8 @@ int engine_run(struct settings *settings)
 	}
 	if (uv_loop_init(&engine.loop) != 0)
 		abort();
+	engine.keys = keyring_new(settings->keys.file);
+	engine.key_watch = key_watch_start(engine.keys, &db_options, "hearth-worker", &engine.who.process_id);
 	engine.pool = pool_new(&config);
 	engine.stats = stats_book_new();
 	engine.reconcile = reconcile_new();

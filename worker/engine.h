@@ -27,6 +27,8 @@ struct chats;
 struct drained;
 struct events;
 struct inbox;
+struct key_watch;
+struct keyring;
 struct lease_keeper;
 struct pool;
 struct recovery_pass;
@@ -52,9 +54,11 @@ struct engine {
 	const struct settings *settings;
 	struct settings *reloadable; /* the same; written on SIGHUP, by the loop alone */
 	uv_loop_t loop;
-	struct bus *bus;     /* its functions: any thread */
-	struct db_pool *db;  /* any thread */
-	struct inbox *inbox; /* inbox_put: any thread */
+	struct bus *bus;      /* its functions: any thread */
+	struct db_pool *db;   /* any thread */
+	struct inbox *inbox;  /* inbox_put: any thread */
+	struct keyring *keys; /* any thread */
+	struct key_watch *key_watch;
 	struct pool *pool;
 	struct worker_identity who; /* of the present incarnation */
 	char host[256], machine_id[65];

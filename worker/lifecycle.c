@@ -175,21 +175,23 @@ void lifecycle_stop_builds(struct engine *engine)
 	}
 }
 
-static void build_start(struct engine *engine, struct pool_app *app, const char *mode, struct jval *config,
+static void build_start(struct engine *engine, const struct pool_action *a, struct jval *config,
 			const struct framework_impl *impl)
 {
-	const struct app_row *row = &slot_of(app)->claim.row;
+	const struct app_row *row = &slot_of(a->app)->claim.row;
 	struct build *b = xcalloc(1, sizeof(*b));
 	struct build_request request = {
 		.instance_id = row->instance_id,
 		.org_id = row->org_id,
-		.mode = mode,
+		.mode = a->fallback ? row->good_mode : row->mode,
 		.config = config,
+		.llm = a->fallback ? row->good_llm : row->llm,
+		.keys = engine->keys,
 		.fresh = row->fresh,
 	};
 
 	b->engine = engine;
-	b->app = app;
+	b->app = a->app;
 	b->impl = impl;
 	b->config = config;
 	b->began_us = clock_now_us();
@@ -205,7 +207,6 @@ static void build_start(struct engine *engine, struct pool_app *app, const char 
 static void perform_build(struct engine *engine, const struct pool_action *a)
 {
 	const struct app_row *row = &slot_of(a->app)->claim.row;
-	const char *mode = a->fallback ? row->good_mode : row->mode;
 	const char *text = a->fallback ? row->good_config : row->config;
 	const struct framework_impl *impl = row->framework_type != NULL ? framework_impl(row->framework_type) : NULL;
 	struct json_limits limits = {.bytes_max = CONFIG_BYTES_MAX, .depth_max = CONFIG_DEPTH_MAX};
@@ -218,7 +219,7 @@ static void perform_build(struct engine *engine, const struct pool_action *a)
 		log_error("stored configuration cannot be read", "instance=%s error=%s", a->instance_id.text, e.text);
 		pool_built(engine->pool, a->app, NULL, "config_unreadable", clock_now_ms());
 	} else {
-		build_start(engine, a->app, mode, config, impl);
+		build_start(engine, a, config, impl);
 	}
 }
 

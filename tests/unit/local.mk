@@ -64,6 +64,11 @@ UNIT_TESTS += %D%/test_netaddr
 
 CORE_LIBS = core/libcore.a $(UNIT_LIBS)
 
+UNIT_TESTS += %D%/test_keyring
+%C%_test_keyring_SOURCES = %D%/test_keyring.c $(UNIT_HARNESS)
+%C%_test_keyring_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_keyring_LDADD = $(CORE_LIBS)
+
 UNIT_TESTS += %D%/test_names
 %C%_test_names_SOURCES = %D%/test_names.c $(UNIT_HARNESS)
 %C%_test_names_CFLAGS = $(UNIT_CFLAGS)
@@ -124,6 +129,16 @@ UNIT_TESTS += %D%/test_org
 %C%_test_org_SOURCES = %D%/test_org.c $(SQL_FIXTURE) $(UNIT_HARNESS)
 %C%_test_org_CFLAGS = $(UNIT_CFLAGS)
 %C%_test_org_LDADD = $(CORE_LIBS)
+
+UNIT_TESTS += %D%/test_sealing
+%C%_test_sealing_SOURCES = %D%/test_sealing.c $(SQL_FIXTURE) $(UNIT_HARNESS)
+%C%_test_sealing_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_sealing_LDADD = $(CORE_LIBS)
+
+UNIT_TESTS += %D%/test_llm_config
+%C%_test_llm_config_SOURCES = %D%/test_llm_config.c %D%/placement_one.c %D%/placement_one.h $(SQL_FIXTURE) $(UNIT_HARNESS)
+%C%_test_llm_config_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_llm_config_LDADD = $(CORE_LIBS)
 
 UNIT_TESTS += %D%/test_token
 %C%_test_token_SOURCES = %D%/test_token.c $(SQL_FIXTURE) $(UNIT_HARNESS)

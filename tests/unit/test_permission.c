@@ -16,6 +16,8 @@ static const struct {
 	{PERM_INSTANCES_WRITE, false, true, true},
 	{PERM_INSTANCES_LIFECYCLE, false, true, true},
 	{PERM_TOKENS, false, true, true},
+	{PERM_LLM_CONFIGS, false, true, true},
+	{PERM_LLM_KEYS, false, true, false},
 	{PERM_ORG_STATS, false, true, true},
 	{PERM_ADMIN, false, false, true},
 };

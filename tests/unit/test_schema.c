@@ -369,6 +369,28 @@ static void run_source(struct db *on, const char *name)
 	buf_clear(&text);
 }
 
+static bool may(const char *sql)
+{
+	struct err e = {0};
+
+	db_use(db, sql);
+	return db_exec(db, &e);
+}
+
+/* Whoever takes over hearth.fcgi, which holds the keys, finds nothing to open with them. */
+static void check_rights_to_sealed_values(void)
+{
+	CU_ASSERT_TRUE(may("SELECT sealed_id, purpose, org_id, owner_id, generation, key_id FROM sealed_values"));
+	CU_ASSERT_FALSE(may("SELECT sealed FROM sealed_values"));
+	CU_ASSERT_FALSE(may("SELECT * FROM sealed_values"));
+	CU_ASSERT_FALSE(may("UPDATE sealed_values SET sealed = ''"));
+	CU_ASSERT_FALSE(may("INSERT INTO llm_config_generations (llm_config_id, generation, provider, base_url, "
+			    "header_names, defaults, created_at) SELECT owner_id, 1, 'openai', sealed, '', '', NOW(3) "
+			    "FROM sealed_values"));
+	CU_ASSERT_FALSE(may("DELETE FROM sealing_keys"));
+	CU_ASSERT_FALSE(may("UPDATE sealing_keys SET state = 'old'"));
+}
+
 /* With conf/mariadb-setup.sql and mariadb-grants.sql, as an operator runs them. */
 static void the_users_of_the_programs_have_the_rights_they_need(void)
 {
@@ -382,13 +404,17 @@ static void the_users_of_the_programs_have_the_rights_they_need(void)
 	CU_ASSERT_EQUAL(migrate(&e), SCHEMA_VERSION);
 	CU_ASSERT_STRING_EQUAL(e.text, "");
 	run_source(plain, "conf/mariadb-grants.sql");
+	run_source(plain, "conf/mariadb-grants.sql");
 	db_close(&plain);
 	db_close(&db);
 	db = connect_as("hearth_app", "change-me-app", "hearth");
 	CU_ASSERT_TRUE(schema_check(db, &e));
+	check_rights_to_sealed_values();
 	db_close(&db);
 	db = connect_as("hearth_worker", "change-me-worker", "hearth");
 	CU_ASSERT_TRUE(schema_check(db, &e));
+	CU_ASSERT_TRUE(may("SELECT sealed FROM sealed_values"));
+	CU_ASSERT_FALSE(may("UPDATE sealed_values SET sealed = ''"));
 }
 
 static CU_TestInfo cases[] = {

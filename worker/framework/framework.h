@@ -19,6 +19,8 @@
 #include "lib/id.h"
 
 struct jval;
+struct keyring;
+struct llm_config;
 struct turn;
 struct turn_result;
 
@@ -27,7 +29,10 @@ struct build_request {
 	struct id instance_id, org_id;
 	const char *mode;
 	const struct jval *config;
-	bool fresh; /* restart shared parts too */
+	const struct llm_config
+		*llm;         /* that the configuration names, its secrets sealed as they were read; NULL: none */
+	struct keyring *keys; /* to open them with */
+	bool fresh;           /* restart shared parts too */
 };
 
 /* runtime NULL: the build failed, reason says why (a short text for the operation). */

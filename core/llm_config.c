@@ -1,0 +1,723 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The rows of LLM configs. Whoever changes or removes one holds its row; whoever makes an App use it holds it shared. A
+ * generation is never changed. An App's last good version may hold an older one: it is written under the App's row
+ * lock, which a change of the LLM config takes as well, so that what is not good for anybody then will not be.
+ */
+#include "core/llm_config.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "core/keyring.h"
+#include "core/sealed_value.h"
+#include "core/sql.h"
+#include "lib/arena.h"
+#include "lib/db.h"
+#include "lib/secret.h"
+
+#define PURPOSE_KEY "llm_key"
+#define PURPOSE_HEADERS "llm_headers"
+#define HINT_LEN 4
+#define HEADER_NAME_MAX 64
+#define HEADER_VALUE_MAX 4096
+
+static const char SQL_LLM_INSERT[] = "INSERT INTO llm_configs (llm_config_id, org_id, name, created_at, updated_at) "
+				     "VALUES (?, ?, ?, UTC_TIMESTAMP(3), UTC_TIMESTAMP(3))";
+static const char SQL_LLM_GENERATION_INSERT[] =
+	"INSERT INTO llm_config_generations (llm_config_id, generation, provider, base_url, key_sealed_id, key_hint, "
+	"headers_sealed_id, header_names, defaults, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(3))";
+
+#define VIEW_COLUMNS                                                                                                   \
+	"c.llm_config_id, c.org_id, c.name, c.generation, g.provider, g.base_url, g.key_sealed_id IS NOT NULL, "       \
+	"g.key_hint, g.header_names, g.defaults, (SELECT COUNT(*) FROM orchestrator_instances i "                      \
+	"WHERE i.org_id = c.org_id AND i.llm_config_id = c.llm_config_id), " SQL_UTC("c.created_at") ", " SQL_UTC(     \
+		"c.updated_at") " FROM llm_configs c JOIN llm_config_generations g ON g.llm_config_id = "              \
+				"c.llm_config_id AND g.generation = c.generation "
+static const char SQL_LLM_GET[] = "SELECT " VIEW_COLUMNS "WHERE c.llm_config_id = ? AND c.org_id = ?";
+static const char SQL_LLM_LIST[] =
+	"SELECT " VIEW_COLUMNS "WHERE c.org_id = ? AND c.llm_config_id > ? ORDER BY c.llm_config_id LIMIT ?";
+static const char SQL_LLM_LOCK[] =
+	"SELECT generation FROM llm_configs WHERE llm_config_id = ? AND org_id = ? FOR UPDATE";
+static const char SQL_LLM_NEWEST[] =
+	"SELECT c.name, g.provider, g.base_url, g.key_sealed_id, g.key_hint, g.headers_sealed_id, g.header_names, "
+	"g.defaults FROM llm_configs c JOIN llm_config_generations g ON g.llm_config_id = c.llm_config_id "
+	"AND g.generation = c.generation WHERE c.llm_config_id = ?";
+static const char SQL_LLM_UPDATE[] =
+	"UPDATE llm_configs SET name = ?, generation = ?, updated_at = UTC_TIMESTAMP(3) WHERE llm_config_id = ?";
+
+#define APPS_OF_IT "orchestrator_instances i FORCE INDEX (instances_llm) "
+static const char SQL_LLM_RAISE_APPS[] =
+	"UPDATE " APPS_OF_IT "SET i.generation = i.generation + 1, i.attempts = 0, i.failures = 0, "
+	"i.next_attempt_at = NULL, i.failure_reason = NULL WHERE i.org_id = ? AND i.llm_config_id = ?";
+/* What nobody holds must be published on hearth.load, which recovery does: at once. */
+static const char SQL_LLM_RELOAD_APPS[] =
+	"INSERT INTO operations (operation_id, instance_id, org_id, action, tier, generation, source, request_id, "
+	"next_publish_at, accepted_at) SELECT " SQL_NEW_ID ", a.instance_id, a.org_id, 'reload', a.tier, a.generation, "
+	"'config_change', ?, UTC_TIMESTAMP(3) + INTERVAL IF(a.is_held, 5, 0) SECOND, UTC_TIMESTAMP(3) FROM "
+	"(SELECT i.instance_id, i.org_id, i.tier, i.generation, i.wanted_hot, EXISTS (SELECT 1 FROM placements p "
+	"JOIN workers w ON w.worker_id = p.worker_id WHERE p.instance_id = i.instance_id "
+	"AND p.generation >= i.unload_generation AND " SQL_IS_LIVE ") AS is_held FROM " APPS_OF_IT
+	"JOIN organizations o ON o.org_id = i.org_id WHERE i.org_id = ? AND i.llm_config_id = ? "
+	"AND o.status = 'active' AND i.status = 'active' AND i.deleted_at IS NULL) a WHERE a.is_held OR a.wanted_hot = "
+	"1";
+/* Of the Apps that have just got an operation: by each App's index, and no row is locked that is not theirs. */
+static const char SQL_LLM_SUPERSEDE[] =
+	"UPDATE " APPS_OF_IT "STRAIGHT_JOIN operations mine FORCE INDEX (operations_open) "
+	"ON mine.instance_id = i.instance_id AND mine.is_open = 1 AND mine.source = 'config_change' "
+	"AND mine.generation = i.generation STRAIGHT_JOIN operations op FORCE INDEX (operations_open) "
+	"ON op.instance_id = i.instance_id AND op.is_open = 1 AND op.action = 'unload' "
+	"SET op.state = 'superseded', op.finished_at = UTC_TIMESTAMP(3) WHERE i.org_id = ? AND i.llm_config_id = ?";
+
+static const char SQL_LLM_DROP_GENERATIONS[] =
+	"DELETE FROM llm_config_generations WHERE llm_config_id = ? AND generation <> ? AND NOT EXISTS "
+	"(SELECT 1 FROM orchestrator_instances i WHERE i.good_llm_config_id = llm_config_generations.llm_config_id "
+	"AND i.good_llm_generation = llm_config_generations.generation) LIMIT 100";
+static const char SQL_LLM_DROP_SECRETS[] =
+	"DELETE FROM sealed_values WHERE owner_id = ? AND NOT EXISTS (SELECT 1 FROM llm_config_generations g "
+	"WHERE g.llm_config_id = sealed_values.owner_id AND (g.key_sealed_id = sealed_values.sealed_id "
+	"OR g.headers_sealed_id = sealed_values.sealed_id)) LIMIT 200";
+
+static const char SQL_LLM_USERS[] = "SELECT i.instance_id, i.name FROM " APPS_OF_IT
+				    "WHERE i.org_id = ? AND i.llm_config_id = ? ORDER BY i.instance_id LIMIT ?";
+static const char SQL_LLM_FORGET_GOOD[] =
+	"UPDATE orchestrator_instances FORCE INDEX (instances_good_llm) SET good_mode = NULL, good_config = NULL, "
+	"good_config_hash = NULL, good_llm_config_id = NULL, good_llm_generation = NULL WHERE good_llm_config_id = ?";
+static const char SQL_LLM_DELETE_GENERATIONS[] = "DELETE FROM llm_config_generations WHERE llm_config_id = ?";
+static const char SQL_LLM_DELETE[] = "DELETE FROM llm_configs WHERE llm_config_id = ?";
+static const char SQL_LLM_OF_ORG[] =
+	"SELECT 1 FROM llm_configs WHERE llm_config_id = ? AND org_id = ? LOCK IN SHARE MODE";
+
+/* --- words --- */
+
+static const char *const providers[] = {[LLM_OPENAI] = "openai", [LLM_ANTHROPIC] = "anthropic"};
+
+const char *llm_provider_name(enum llm_provider provider)
+{
+	return (size_t)provider < ARRAY_LEN(providers) ? providers[provider] : "unknown";
+}
+
+bool llm_provider_parse(const char *s, enum llm_provider *ret_provider)
+{
+	for (size_t i = 0; s && i < ARRAY_LEN(providers); i++) {
+		if (strcmp(providers[i], s) == 0) {
+			*ret_provider = (enum llm_provider)i;
+			return true;
+		}
+	}
+	return false;
+}
+
+void llm_version_hash(const char *config_hash, const struct id *llm_config_id, uint64_t generation,
+		      char ret_hex[SECRET_HASH_HEX_SIZE])
+{
+	char text[SECRET_HASH_HEX_SIZE + ID_TEXT_LEN + 32];
+	int len;
+
+	if (!id_is_set(llm_config_id)) {
+		(void)snprintf(ret_hex, SECRET_HASH_HEX_SIZE, "%s", config_hash);
+		return;
+	}
+	len = snprintf(text, sizeof(text), "%.64s|%s|%" PRIu64, config_hash, llm_config_id->text, generation);
+	secret_hash_hex(text, (size_t)len, ret_hex);
+}
+
+/* --- secrets --- */
+
+static bool open_secret(struct keyring *ring, const struct llm_config *llm, const char *purpose, uint64_t generation,
+			const char *sealed, char **ret_text, size_t *ret_len, struct err *e)
+{
+	const struct sealed_place place = {
+		.purpose = purpose,
+		.org_id = llm->org_id,
+		.owner_id = llm->llm_config_id,
+		.generation = generation,
+	};
+
+	*ret_text = NULL;
+	*ret_len = 0;
+	return !sealed || sealed_value_open(ring, &place, sealed, ret_text, ret_len, e);
+}
+
+bool llm_config_open_key(struct keyring *ring, const struct llm_config *llm, char **ret_text, size_t *ret_len,
+			 struct err *e)
+{
+	return open_secret(ring, llm, PURPOSE_KEY, llm->key_generation, llm->sealed_key, ret_text, ret_len, e);
+}
+
+bool llm_config_open_headers(struct keyring *ring, const struct llm_config *llm, char **ret_text, size_t *ret_len,
+			     struct err *e)
+{
+	return open_secret(ring, llm, PURPOSE_HEADERS, llm->headers_generation, llm->sealed_headers, ret_text, ret_len,
+			   e);
+}
+
+/* --- checks --- */
+
+static bool is_visible(const char *s, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if (s[i] < 0x21 || s[i] > 0x7e)
+			return false;
+	return true;
+}
+
+static bool is_all_of(const char *s, size_t len, const char *allowed)
+{
+	return strspn(s, allowed) >= len;
+}
+
+#define ALNUM "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+/* From behind the host: nothing, or ":" and 1 to 65535. */
+static bool is_port(const char *s, size_t len)
+{
+	unsigned port = 0;
+
+	if (len == 0)
+		return true;
+	if (s[0] != ':' || len < 2 || len > 6 || !is_all_of(s + 1, len - 1, "0123456789"))
+		return false;
+	for (size_t i = 1; i < len; i++)
+		port = port * 10 + (unsigned)(s[i] - '0');
+	return port >= 1 && port <= 65535;
+}
+
+/* A name, an IPv4 or an IPv6 address in brackets; 0: none of them. */
+static size_t host_len(const char *s, size_t len)
+{
+	const char *end;
+	size_t n;
+
+	if (len > 0 && s[0] == '[') {
+		end = memchr(s, ']', len);
+		n = end ? (size_t)(end - s) + 1 : 0;
+		return n > 2 && is_all_of(s + 1, n - 2, "0123456789abcdefABCDEF:.") ? n : 0;
+	}
+	n = strspn(s, ALNUM "-._");
+	return n < len ? n : len;
+}
+
+static bool is_path(const char *s, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		if (s[i] != '%' && !strchr(ALNUM "-._~!$&'()*+,;=:@/", s[i]))
+			return false;
+		if (s[i] == '%' && (i + 2 >= len || !is_all_of(s + i + 1, 2, "0123456789abcdefABCDEF")))
+			return false;
+	}
+	return true;
+}
+
+const char *llm_url_check(const char *url, size_t len, char ret_host[LLM_HOST_SIZE])
+{
+	const char *rest = url;
+	size_t authority, host;
+
+	if (len > LLM_URL_MAX || strlen(url) != len)
+		return "must be a URL of at most 2048 characters";
+	if (strncmp(url, "https://", 8) == 0)
+		rest += 8;
+	else if (strncmp(url, "http://", 7) == 0)
+		rest += 7;
+	else
+		return "must begin with https:// or http://";
+	if (!is_visible(url, len))
+		return "must not hold blanks, control characters or characters beyond ASCII";
+	if (strpbrk(rest, "?#"))
+		return "must have no query and no fragment";
+	authority = strcspn(rest, "/");
+	if (memchr(rest, '@', authority))
+		return "must hold no user name or password";
+	host = host_len(rest, authority);
+	if (host == 0 || host >= LLM_HOST_SIZE || !is_port(rest + host, authority - host))
+		return "must name a host, with a port from 1 to 65535 where one is given";
+	if (!is_path(rest + authority, strlen(rest + authority)))
+		return "has a path with characters that must be percent-encoded";
+	memcpy(ret_host, rest, host);
+	ret_host[host] = '\0';
+	return NULL;
+}
+
+const char *llm_key_check(const char *key, size_t len)
+{
+	if (len < 1 || len > LLM_KEY_MAX || !is_visible(key, len))
+		return "must be a string of 1 to 4096 visible ASCII characters";
+	return NULL;
+}
+
+/* Those that the request itself is made of, and those that a proxy would take as its own (RFC 9110 7.6.1). */
+static bool is_reserved_header(const char *name)
+{
+	static const char *const reserved[] = {
+		"Accept-Encoding", "Authorization",     "Connection", "Content-Encoding",
+		"Content-Length",  "Content-Type",      "Expect",     "Host",
+		"HTTP2-Settings",  "Keep-Alive",        "TE",         "Trailer",
+		"Upgrade",         "Transfer-Encoding",
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(reserved); i++)
+		if (strcasecmp(reserved[i], name) == 0)
+			return true;
+	return strncasecmp(name, "Proxy-", 6) == 0;
+}
+
+const char *llm_header_check(const char *name, const char *value, size_t value_len)
+{
+	size_t name_len = strlen(name);
+
+	if (name_len < 1 || name_len > HEADER_NAME_MAX || !is_all_of(name, name_len, ALNUM "!#$%&'*+-.^_`|~"))
+		return "is not the name of a header: 1 to 64 letters, digits and any of !#$%&'*+-.^_`|~";
+	if (is_reserved_header(name))
+		return "is a header that Hearth sets by itself";
+	if (value_len < 1 || value_len > HEADER_VALUE_MAX || value[0] == ' ' || value[value_len - 1] == ' ')
+		return "must be a string of 1 to 4096 characters, without blanks at its ends";
+	for (size_t i = 0; i < value_len; i++)
+		if (value[i] < 0x20 || value[i] > 0x7e)
+			return "must hold no control characters and none beyond ASCII";
+	return NULL;
+}
+
+/* --- reading --- */
+
+void llm_config_from_row(struct db *db, struct arena *mem, unsigned first, struct llm_config *ret_llm)
+{
+	enum {
+		LLM_ID,
+		LLM_ORG,
+		LLM_GENERATION,
+		LLM_PROVIDER,
+		LLM_URL,
+		LLM_KEY,
+		LLM_KEY_OF,
+		LLM_HEADERS,
+		LLM_HEADERS_OF,
+		LLM_DEFAULTS
+	};
+
+	ret_llm->llm_config_id = db_col_id(db, first + LLM_ID);
+	ret_llm->org_id = db_col_id(db, first + LLM_ORG);
+	ret_llm->generation = db_col_u64(db, first + LLM_GENERATION);
+	(void)llm_provider_parse(db_col_str(db, first + LLM_PROVIDER), &ret_llm->provider);
+	ret_llm->base_url = sql_str(db, mem, first + LLM_URL);
+	ret_llm->sealed_key = sql_str(db, mem, first + LLM_KEY);
+	ret_llm->key_generation = db_col_u64(db, first + LLM_KEY_OF);
+	ret_llm->sealed_headers = sql_str(db, mem, first + LLM_HEADERS);
+	ret_llm->headers_generation = db_col_u64(db, first + LLM_HEADERS_OF);
+	ret_llm->defaults = sql_str(db, mem, first + LLM_DEFAULTS);
+}
+
+static void view_from_row(struct db *db, struct arena *mem, void *ret_row)
+{
+	enum {
+		VIEW_ID,
+		VIEW_ORG,
+		VIEW_NAME,
+		VIEW_GENERATION,
+		VIEW_PROVIDER,
+		VIEW_URL,
+		VIEW_HAS_KEY,
+		VIEW_HINT,
+		VIEW_HEADERS,
+		VIEW_DEFAULTS,
+		VIEW_USED_BY,
+		VIEW_CREATED,
+		VIEW_UPDATED
+	};
+	struct llm_config_view *view = ret_row;
+
+	view->llm_config_id = db_col_id(db, VIEW_ID);
+	view->org_id = db_col_id(db, VIEW_ORG);
+	view->name = sql_str(db, mem, VIEW_NAME);
+	view->generation = db_col_u64(db, VIEW_GENERATION);
+	(void)llm_provider_parse(db_col_str(db, VIEW_PROVIDER), &view->provider);
+	view->base_url = sql_str(db, mem, VIEW_URL);
+	view->has_key = db_col_i64(db, VIEW_HAS_KEY) != 0;
+	view->key_hint = sql_str(db, mem, VIEW_HINT);
+	view->header_names = sql_str(db, mem, VIEW_HEADERS);
+	view->defaults = sql_str(db, mem, VIEW_DEFAULTS);
+	view->used_by = db_col_u64(db, VIEW_USED_BY);
+	view->created_at = sql_str(db, mem, VIEW_CREATED);
+	view->updated_at = sql_str(db, mem, VIEW_UPDATED);
+}
+
+bool llm_config_get(struct db *db, struct arena *mem, const struct id *org_id, const struct id *llm_config_id,
+		    struct llm_config_view *ret_view, enum problem *ret_problem, struct err *e)
+{
+	enum db_result result;
+
+	db_use(db, SQL_LLM_GET);
+	db_bind_id(db, llm_config_id);
+	db_bind_id(db, org_id);
+	result = sql_first(db, e);
+	if (result == DB_FAIL)
+		return false;
+	if (result == DB_ROW)
+		view_from_row(db, mem, ret_view);
+	*ret_problem = result == DB_ROW ? PROBLEM_NONE : PROBLEM_LLM_CONFIG_NOT_FOUND;
+	return sql_mem_ok(mem, e);
+}
+
+bool llm_config_list(struct db *db, struct arena *mem, const struct id *org_id, const struct id *after, unsigned limit,
+		     struct llm_config_view **ret_views, unsigned *ret_count, struct err *e)
+{
+	void *rows;
+
+	db_use(db, SQL_LLM_LIST);
+	db_bind_id(db, org_id);
+	sql_bind_after(db, after, SQL_ID_FIRST);
+	db_bind_u64(db, sql_page(limit));
+	if (!sql_collect(db, mem, view_from_row, sizeof(struct llm_config_view), limit, &rows, ret_count, e))
+		return false;
+	*ret_views = rows;
+	return true;
+}
+
+static void user_from_row(struct db *db, struct arena *mem, void *ret_row)
+{
+	struct llm_config_user *user = ret_row;
+
+	user->instance_id = db_col_id(db, 0);
+	user->name = sql_str(db, mem, 1);
+}
+
+bool llm_config_users(struct db *db, struct arena *mem, const struct id *org_id, const struct id *llm_config_id,
+		      unsigned limit, struct llm_config_user **ret_users, unsigned *ret_count, struct err *e)
+{
+	void *rows;
+
+	db_use(db, SQL_LLM_USERS);
+	db_bind_id(db, org_id);
+	db_bind_id(db, llm_config_id);
+	db_bind_u64(db, sql_page(limit));
+	if (!sql_collect(db, mem, user_from_row, sizeof(struct llm_config_user), limit, &rows, ret_count, e))
+		return false;
+	*ret_users = rows;
+	return true;
+}
+
+bool llm_config_is_of_org(struct db *db, const struct id *org_id, const struct id *llm_config_id,
+			  enum problem *ret_problem, struct err *e)
+{
+	db_use(db, SQL_LLM_OF_ORG);
+	db_bind_id(db, llm_config_id);
+	db_bind_id(db, org_id);
+	enum db_result result = sql_first(db, e);
+	*ret_problem = result == DB_ROW ? PROBLEM_NONE : PROBLEM_LLM_CONFIG_NOT_FOUND;
+	return result != DB_FAIL;
+}
+
+/* --- one generation, as it is written --- */
+
+struct version {
+	struct id llm_config_id, org_id;
+	uint64_t generation;
+	const char *name;
+	enum llm_provider provider;
+	const char *base_url;
+	struct id key_sealed_id;
+	const char *key_hint;
+	struct id headers_sealed_id;
+	const char *header_names;
+	const char *defaults;
+};
+
+/* Without the slashes at its end. */
+static size_t url_len(const char *url)
+{
+	size_t len = strlen(url);
+
+	while (len > 0 && url[len - 1] == '/')
+		len--;
+	return len;
+}
+
+static bool seal(struct db *db, struct keyring *ring, const struct version *v, const char *purpose, const char *text,
+		 size_t len, struct id *ret_sealed_id, enum problem *ret_problem, struct err *e)
+{
+	const struct sealed_place place = {
+		.purpose = purpose,
+		.org_id = v->org_id,
+		.owner_id = v->llm_config_id,
+		.generation = v->generation,
+	};
+
+	return sealed_value_put(db, ring, &place, text, len, ret_sealed_id, ret_problem, e);
+}
+
+/* The hint lies in the key, which outlives the statement that writes it. */
+static bool seal_key(struct db *db, struct keyring *ring, struct version *v, const struct llm_config_change *change,
+		     enum problem *ret_problem, struct err *e)
+{
+	if (change->key_step == LLM_SECRET_KEEP)
+		return true;
+	v->key_sealed_id = (struct id){""};
+	v->key_hint = NULL;
+	if (change->key_step == LLM_SECRET_REMOVE)
+		return true;
+	if (change->key_len >= LLM_HINT_KEY_LEN_MIN)
+		v->key_hint = change->key + change->key_len - HINT_LEN;
+	return seal(db, ring, v, PURPOSE_KEY, change->key, change->key_len, &v->key_sealed_id, ret_problem, e);
+}
+
+static bool seal_headers(struct db *db, struct keyring *ring, struct version *v, const struct llm_config_change *change,
+			 enum problem *ret_problem, struct err *e)
+{
+	if (change->headers_step == LLM_SECRET_KEEP)
+		return true;
+	v->headers_sealed_id = (struct id){""};
+	v->header_names = "[]";
+	if (change->headers_step == LLM_SECRET_REMOVE)
+		return true;
+	v->header_names = change->header_names;
+	return seal(db, ring, v, PURPOSE_HEADERS, change->headers, strlen(change->headers), &v->headers_sealed_id,
+		    ret_problem, e);
+}
+
+/* Secrets first: the generation refers to them. */
+static bool write_version(struct db *db, struct keyring *ring, struct version *v,
+			  const struct llm_config_change *change, enum problem *ret_problem, struct err *e)
+{
+	if (!seal_key(db, ring, v, change, ret_problem, e))
+		return false;
+	if (*ret_problem == PROBLEM_NONE && !seal_headers(db, ring, v, change, ret_problem, e))
+		return false;
+	if (*ret_problem != PROBLEM_NONE)
+		return true;
+	db_use(db, SQL_LLM_GENERATION_INSERT);
+	db_bind_id(db, &v->llm_config_id);
+	db_bind_u64(db, v->generation);
+	db_bind_str(db, llm_provider_name(v->provider));
+	db_bind_strn(db, v->base_url, url_len(v->base_url));
+	db_bind_id(db, &v->key_sealed_id);
+	db_bind_str(db, v->key_hint);
+	db_bind_id(db, &v->headers_sealed_id);
+	db_bind_str(db, v->header_names);
+	db_bind_str(db, v->defaults);
+	return db_exec(db, e);
+}
+
+/* Runs a write whose only conflict is the name. */
+static bool write_named(struct db *db, enum problem *ret_problem, struct err *e)
+{
+	struct err reason = {0};
+
+	*ret_problem = PROBLEM_NONE;
+	if (db_exec(db, &reason))
+		return true;
+	if (reason.code != ERR_CONFLICT)
+		return err_set(e, reason.code, "%s", reason.text);
+	*ret_problem = PROBLEM_NAME_TAKEN;
+	return true;
+}
+
+bool llm_config_create(struct db *db, struct keyring *ring, const struct id *llm_config_id, const struct id *org_id,
+		       const struct llm_config_change *values, enum problem *ret_problem, struct err *e)
+{
+	struct version v = {
+		.llm_config_id = *llm_config_id,
+		.org_id = *org_id,
+		.generation = 1,
+		.provider = (enum llm_provider)values->provider,
+		.base_url = values->base_url,
+		.header_names = "[]",
+		.defaults = values->defaults,
+	};
+
+	db_use(db, SQL_LLM_INSERT);
+	db_bind_id(db, llm_config_id);
+	db_bind_id(db, org_id);
+	db_bind_str(db, values->name);
+	if (!write_named(db, ret_problem, e))
+		return false;
+	return *ret_problem != PROBLEM_NONE || write_version(db, ring, &v, values, ret_problem, e);
+}
+
+/* --- changing --- */
+
+static bool lock(struct db *db, const struct id *org_id, const struct id *llm_config_id, uint64_t *ret_generation,
+		 enum problem *ret_problem, struct err *e)
+{
+	db_use(db, SQL_LLM_LOCK);
+	db_bind_id(db, llm_config_id);
+	db_bind_id(db, org_id);
+	enum db_result result = sql_first(db, e);
+	*ret_problem = result == DB_ROW ? PROBLEM_NONE : PROBLEM_LLM_CONFIG_NOT_FOUND;
+	if (result == DB_ROW)
+		*ret_generation = db_col_u64(db, 0);
+	return result != DB_FAIL;
+}
+
+/* The newest generation, after its lock. */
+static bool read_newest(struct db *db, struct arena *mem, struct version *v, struct err *e)
+{
+	enum {
+		NEWEST_NAME,
+		NEWEST_PROVIDER,
+		NEWEST_URL,
+		NEWEST_KEY,
+		NEWEST_HINT,
+		NEWEST_HEADERS,
+		NEWEST_HEADER_NAMES,
+		NEWEST_DEFAULTS
+	};
+
+	db_use(db, SQL_LLM_NEWEST);
+	db_bind_id(db, &v->llm_config_id);
+	enum db_result result = sql_first(db, e);
+	if (result == DB_DONE)
+		return err_set(e, ERR_MISSING, "LLM config %s has no generation %" PRIu64, v->llm_config_id.text,
+			       v->generation);
+	if (result == DB_FAIL)
+		return false;
+	v->name = sql_str(db, mem, NEWEST_NAME);
+	(void)llm_provider_parse(db_col_str(db, NEWEST_PROVIDER), &v->provider);
+	v->base_url = sql_str(db, mem, NEWEST_URL);
+	v->key_sealed_id = db_col_id(db, NEWEST_KEY);
+	v->key_hint = sql_str(db, mem, NEWEST_HINT);
+	v->headers_sealed_id = db_col_id(db, NEWEST_HEADERS);
+	v->header_names = sql_str(db, mem, NEWEST_HEADER_NAMES);
+	v->defaults = sql_str(db, mem, NEWEST_DEFAULTS);
+	return sql_mem_ok(mem, e);
+}
+
+/* Takes what is given; *ret_differs: it is another version than before. */
+static void apply(const struct llm_config_change *change, struct version *v, bool *ret_differs)
+{
+	const struct version old = *v;
+
+	if (change->name)
+		v->name = change->name;
+	if (change->provider >= 0)
+		v->provider = (enum llm_provider)change->provider;
+	if (change->base_url)
+		v->base_url = change->base_url;
+	if (change->defaults)
+		v->defaults = change->defaults;
+	*ret_differs = v->provider != old.provider || url_len(v->base_url) != strlen(old.base_url) ||
+		       strncmp(v->base_url, old.base_url, strlen(old.base_url)) != 0 ||
+		       strcmp(v->defaults, old.defaults) != 0 || change->key_step == LLM_SECRET_SET ||
+		       (change->key_step == LLM_SECRET_REMOVE && id_is_set(&old.key_sealed_id)) ||
+		       change->headers_step == LLM_SECRET_SET ||
+		       (change->headers_step == LLM_SECRET_REMOVE && id_is_set(&old.headers_sealed_id));
+}
+
+static bool update_row(struct db *db, const struct version *v, enum problem *ret_problem, struct err *e)
+{
+	db_use(db, SQL_LLM_UPDATE);
+	db_bind_str(db, v->name);
+	db_bind_u64(db, v->generation);
+	db_bind_id(db, &v->llm_config_id);
+	return write_named(db, ret_problem, e);
+}
+
+static bool reload_apps(struct db *db, const struct version *v, const char *request_id, uint64_t *ret_apps,
+			struct err *e)
+{
+	db_use(db, SQL_LLM_RAISE_APPS);
+	db_bind_id(db, &v->org_id);
+	db_bind_id(db, &v->llm_config_id);
+	if (!db_exec(db, e))
+		return false;
+	*ret_apps = db_affected(db);
+	if (*ret_apps == 0)
+		return true;
+	db_use(db, SQL_LLM_RELOAD_APPS);
+	sql_bind_text(db, request_id, 64);
+	db_bind_id(db, &v->org_id);
+	db_bind_id(db, &v->llm_config_id);
+	if (!db_exec(db, e))
+		return false;
+	db_use(db, SQL_LLM_SUPERSEDE);
+	db_bind_id(db, &v->org_id);
+	db_bind_id(db, &v->llm_config_id);
+	return db_exec(db, e);
+}
+
+/* What nothing goes back to. Bounded: what is left over goes with the next change. */
+static bool drop_old(struct db *db, const struct version *v, struct err *e)
+{
+	db_use(db, SQL_LLM_DROP_GENERATIONS);
+	db_bind_id(db, &v->llm_config_id);
+	db_bind_u64(db, v->generation);
+	if (!db_exec(db, e))
+		return false;
+	db_use(db, SQL_LLM_DROP_SECRETS);
+	db_bind_id(db, &v->llm_config_id);
+	return db_exec(db, e);
+}
+
+bool llm_config_change(struct db *db, struct arena *mem, struct keyring *ring, const struct id *org_id,
+		       const struct id *llm_config_id, const struct llm_config_change *change, const char *request_id,
+		       uint64_t *ret_apps, enum problem *ret_problem, struct err *e)
+{
+	struct version v = {.llm_config_id = *llm_config_id, .org_id = *org_id};
+	const char *old_name;
+	bool is_new;
+
+	*ret_apps = 0;
+	if (!lock(db, org_id, llm_config_id, &v.generation, ret_problem, e))
+		return false;
+	if (*ret_problem != PROBLEM_NONE)
+		return true;
+	if (!read_newest(db, mem, &v, e))
+		return false;
+	old_name = v.name;
+	apply(change, &v, &is_new);
+	if (!is_new && strcmp(v.name, old_name) == 0)
+		return true;
+	v.generation += is_new;
+	if (is_new && !write_version(db, ring, &v, change, ret_problem, e))
+		return false;
+	if (*ret_problem != PROBLEM_NONE)
+		return true;
+	if (!update_row(db, &v, ret_problem, e))
+		return false;
+	if (*ret_problem != PROBLEM_NONE || !is_new)
+		return true;
+	return reload_apps(db, &v, request_id, ret_apps, e) && drop_old(db, &v, e);
+}
+
+/* --- removing --- */
+
+static bool exec_of(struct db *db, const char *sql, const struct id *llm_config_id, struct err *e)
+{
+	db_use(db, sql);
+	db_bind_id(db, llm_config_id);
+	return db_exec(db, e);
+}
+
+static bool is_used(struct db *db, const struct id *org_id, const struct id *llm_config_id, bool *ret_used,
+		    struct err *e)
+{
+	db_use(db, SQL_LLM_USERS);
+	db_bind_id(db, org_id);
+	db_bind_id(db, llm_config_id);
+	db_bind_u64(db, 1);
+	enum db_result result = sql_first(db, e);
+	*ret_used = result == DB_ROW;
+	return result != DB_FAIL;
+}
+
+bool llm_config_delete(struct db *db, const struct id *org_id, const struct id *llm_config_id,
+		       enum problem *ret_problem, struct err *e)
+{
+	uint64_t generation;
+	bool used;
+
+	if (!lock(db, org_id, llm_config_id, &generation, ret_problem, e))
+		return false;
+	if (*ret_problem != PROBLEM_NONE)
+		return true;
+	if (!is_used(db, org_id, llm_config_id, &used, e))
+		return false;
+	if (used) {
+		*ret_problem = PROBLEM_LLM_CONFIG_IN_USE;
+		return true;
+	}
+	return exec_of(db, SQL_LLM_FORGET_GOOD, llm_config_id, e) &&
+	       exec_of(db, SQL_LLM_DELETE_GENERATIONS, llm_config_id, e) &&
+	       exec_of(db, SQL_LLM_DROP_SECRETS, llm_config_id, e) && exec_of(db, SQL_LLM_DELETE, llm_config_id, e);
+}
