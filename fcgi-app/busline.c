@@ -137,7 +137,7 @@ bool busline_open(const struct settings *settings, struct waits *waits, struct a
 		busline_close(&line);
 		return false;
 	}
-	subscribe(line);
+	busline_tend(line);
 	*ret_line = line;
 	return true;
 }

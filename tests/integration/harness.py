@@ -45,12 +45,14 @@ class Stack:
     """All servers together. worker=, app=, … are options of hearth.conf beside DEFAULTS.
 
     workers is how many, w1 to wN, or a list with the own options of each. nats_nodes > 1 makes a NATS cluster, with
-    the stream on up to three of them. is_proxied puts a proxy between each worker and each of its servers.
+    the stream on up to three of them. is_proxied puts a proxy between each worker and each of its servers,
+    are_routes_proxied one before each NATS server of a cluster, for the others of it.
     """
 
     _template = None
 
-    def __init__(self, start=True, workers=1, nats_nodes=1, is_proxied=False, **options):
+    def __init__(self, start=True, workers=1, nats_nodes=1, is_proxied=False, are_routes_proxied=False,
+                 **options):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="hearth-"))
         self.conf = self.folder / "hearth.conf"
         self.secrets = {}
@@ -60,6 +62,7 @@ class Stack:
         self.db = MariaDB(self, self.template())
         self.is_proxied = is_proxied
         self.is_nats_advertised = not is_proxied  # or a client would learn the way around its proxy
+        self.are_routes_proxied = are_routes_proxied
         self.nats_nodes = [Nats(self, i + 1 if nats_nodes > 1 else None) for i in range(nats_nodes)]
         self.nats = self.nats_nodes[0]
         self.app = App(self)

@@ -9,7 +9,7 @@ INTEGRATION_STORIES = %D%/test_access.py %D%/test_bad_input.py %D%/test_bus_stop
 	%D%/test_stopping.py %D%/test_tenant_isolation.py %D%/test_tier_moves.py %D%/test_uncertain_commit.py \
 	%D%/test_unload_while_streaming.py %D%/test_web_servers.py %D%/test_worker_killed.py
 EXTRA_DIST += %D%/api.py %D%/basics.py %D%/conftest.py %D%/fastcgi.py %D%/fronts.py \
-	%D%/harness.py %D%/programs.py %D%/proxy.py %D%/pytest.ini $(INTEGRATION_STORIES)
+	%D%/harness.py %D%/nats_proxies.py %D%/programs.py %D%/proxy.py %D%/pytest.ini $(INTEGRATION_STORIES)
 
 # STORIES="test_happy_path.py -k word" runs a part; pytest's last line has the counts, results.xml the cases.
 STORIES =

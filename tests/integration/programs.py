@@ -13,6 +13,7 @@ import time
 
 from api import Http
 from basics import OUR_LINE, PATH, SANITIZERS, SANITIZER_SPOKE, SLOW, SOURCE, eventually, free_port, program
+from nats_proxies import RouteProxy
 from proxy import Proxy
 
 USERS = ("app", "worker", "ctl")
@@ -209,22 +210,30 @@ class Nats(Program):
     def __init__(self, stack, number=None):
         self.name = f"nats-server-{number}" if number else "nats-server"
         super().__init__(stack)
-        self.port = self.monitor = self.route_port = None
+        self.port = self.monitor = self.route_port = self.route = None
         self.store = stack.folder / self.name
         self.ports = stack.folder / f"{self.name}-ports"
         if number:
             # The others must know where it is before it runs.
             self.port, self.route_port = free_port(), free_port()
+            if stack.are_routes_proxied:
+                self.route = RouteProxy(("127.0.0.1", self.route_port))
+
+    def route_address(self):
+        """Where the others of its cluster connect to it."""
+        return f"127.0.0.1:{self.route.port if self.route else self.route_port}"
 
     def server_conf(self):
         """The example of conf/ with our addresses."""
         text = (SOURCE / "conf" / ("nats-cluster.conf" if self.route_port else "nats.conf")).read_text()
         lines = {"listen": f'"127.0.0.1:{self.port or -1}"', "\tstore_dir": f'"{self.store}"', "ping_interval": '"2s"'}
         if self.route_port:
-            routes = ", ".join(f'"nats://route:change-me-route@127.0.0.1:{n.route_port}"' for n in self.stack.nats_nodes)
+            others = [n for n in self.stack.nats_nodes if n is not self]
+            routes = ", ".join(f'"nats://route:change-me-route@{n.route_address()}"' for n in others)
             text = re.sub(r"(?s)\troutes: \[.*?\]", f"\troutes: [{routes}]", text)
-            advertise = f"\tno_advertise: {str(not self.stack.is_nats_advertised).lower()}"
-            lines |= {"server_name": self.name, "\tlisten": f'"127.0.0.1:{self.route_port}"\n{advertise}'}
+            more = f'\tadvertise: "{self.route_address()}"\n'
+            more += f"\tno_advertise: {str(not self.stack.is_nats_advertised).lower()}"
+            lines |= {"server_name": self.name, "\tlisten": f'"127.0.0.1:{self.route_port}"\n{more}'}
         for key, value in lines.items():
             text, n = re.subn(rf"(?m)^{key}:.*$", lambda m: f"{key}: {value}", text)
             assert n == 1, key

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """A NATS cluster whose servers die and come back: no operation is lost, and chats go on."""
+import contextlib
+import json
+
 import pytest
 
+import fastcgi
 from harness import eventually
+from nats_proxies import FrontProxy
 
-OPTIONS = {"nats_nodes": 3, "workers": 3}
+OPTIONS = {"nats_nodes": 3, "workers": 3, "are_routes_proxied": True}
 # Whatever nats-server says while it elects is its own affair.
 ALLOWED = [r"(?i)bus|nats|stream|consumer|publish|event|no responders|chat request|lease|hearth-loaders|HEARTH_LOADS|"
            r"JetStream|RAFT|not subscribed"]
@@ -91,12 +96,54 @@ def test_two_of_three_servers_away_stop_the_loads_and_not_the_chats(stack, org):
     all_answer(org, [app])
 
 
+@contextlib.contextmanager
+def news_of_holders_kept_back(stack):
+    """The servers do not tell each other who has begun to hold an App, until it ends or is told to: tell(app, node)."""
+    def tell(app, node):
+        for one in stack.nats_nodes:
+            one.route.tell()
+        eventually(lambda: app in json.dumps(node.look("/routez?subs=1")), 30, f"{node.name} has heard of it")
+
+    for one in stack.nats_nodes:
+        one.route.keep(b" hearth.chat.")
+    try:
+        yield tell
+    finally:
+        for one in stack.nats_nodes:
+            one.route.tell()
+
+
+@contextlib.contextmanager
+def application_at(stack, node):
+    """The application is started anew, with its first connection to this node, through a proxy."""
+    front = FrontProxy(("127.0.0.1", node.port))
+    assert stack.app.stop() == 0
+    stack.write_conf(nats={"url": f"nats://127.0.0.1:{front.port}"})
+    try:
+        stack.app.start()
+        yield front
+    finally:
+        assert stack.app.stop() == 0
+        stack.write_conf()
+        stack.app.start()
+        front.close()
+
+
 def test_an_app_that_was_just_loaded_is_found_from_every_server(stack, org):
     """Who holds it spreads among the servers by itself: the application asks once more before it says 503."""
-    for _ in range(3):
-        for app in org.hot_apps(12):
-            r = org.member.chat(app, "x")
-            assert r.status == 200, r
+    with news_of_holders_kept_back(stack) as tell:
+        app, = org.hot_apps(1)
+        holder, = stack.holders(app)
+        node = next(n for n in stack.nats_nodes if n is not node_with(stack, f"hearth-worker {holder}"))
+        with application_at(stack, node) as front:
+            # The news comes between its two questions. Asked at once: also one that has just started knows the cluster.
+            front.before_nobody = lambda: tell(app, node)
+            client = fastcgi.Request(stack.app.socket, "POST", org.member.chat_path, org.member.token,
+                                     json.dumps({"instance_id": app, "message": "x", "stream": False}).encode())
+            answer = client.read()
+            client.hang_up()
+            assert front.before_nobody is None, "the first question found it already"
+            assert answer.startswith(b"Status: 200"), answer
 
 
 def test_a_program_that_was_told_of_one_server_finds_the_others(stack, org):
