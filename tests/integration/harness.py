@@ -46,13 +46,14 @@ class Stack:
 
     workers is how many, w1 to wN, or a list with the own options of each. nats_nodes > 1 makes a NATS cluster, with
     the stream on up to three of them. is_proxied puts a proxy between each worker and each of its servers,
-    are_routes_proxied one before each NATS server of a cluster, for the others of it.
+    are_routes_proxied one before each NATS server of a cluster, for the others of it. front is what lighttpd.conf says
+    otherwise than conf/: {"server.max-read-idle": 5}.
     """
 
     _template = None
 
     def __init__(self, start=True, workers=1, nats_nodes=1, is_proxied=False, are_routes_proxied=False,
-                 **options):
+                 front=None, **options):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="hearth-"))
         self.conf = self.folder / "hearth.conf"
         self.secrets = {}
@@ -69,7 +70,7 @@ class Stack:
         own = workers if isinstance(workers, list) else [{}] * workers
         self.worker = Worker(self, **({"worker": own[0]} if own[0] else {}))
         self.more_workers = [Worker(self, f"w{i}", worker=one) for i, one in enumerate(own[1:], 2)]
-        self.lighttpd = Lighttpd(self)
+        self.lighttpd = Lighttpd(self, front)
         self.fronts = []
         if start:
             try:

@@ -367,20 +367,22 @@ class Lighttpd(Program):
     name = "lighttpd"
     is_exit_status_good = True  # ends with 1 on SIGTERM while a connection is open
 
-    def __init__(self, stack):
+    def __init__(self, stack, settings=None):
         super().__init__(stack)
         self.port = free_port()
+        self.settings = settings or {}
 
     def command(self):
         folder = self.stack.folder
         values = {
-            "address": '"127.0.0.1"', "port": str(self.port), "socket": f'"{self.stack.app.socket}"',
-            "errorlog": f'"{self.log}"', "pidfile": f'"{folder}/lighttpd.pid"', "uploads": f'"{folder}/uploads"',
+            "var.address": '"127.0.0.1"', "var.port": self.port, "var.socket": f'"{self.stack.app.socket}"',
+            "var.errorlog": f'"{self.log}"', "var.pidfile": f'"{folder}/lighttpd.pid"',
+            "var.uploads": f'"{folder}/uploads"', **self.settings,
         }
         (folder / "uploads").mkdir(exist_ok=True)
         text = (SOURCE / "conf/lighttpd.conf").read_text()
         for name, value in values.items():
-            text, n = re.subn(rf"(?m)^var\.{name}\b.*$", lambda m: f"var.{name} = {value}", text)
+            text, n = re.subn(rf"(?m)^{re.escape(name)}\b.*$", lambda m: f"{name} = {value}", text)
             assert n == 1, name
         (folder / "lighttpd.conf").write_text(text)
         return ["lighttpd", "-D", "-f", str(folder / "lighttpd.conf")]
