@@ -258,6 +258,8 @@ bool request_begin(struct request *req, struct app *app, struct fcgi_conn *conn,
 
 void request_end(struct request *req)
 {
+	if (req->has_secrets)
+		jval_wipe(req->body);
 	jval_free(&req->body);
 	secret_wipe(req->token_hash, sizeof(req->token_hash));
 }
@@ -303,6 +305,7 @@ static enum problem read_all(struct request *req, size_t max, struct buf *body)
 	do {
 		got = fcgi_read(req->conn, chunk, piece);
 		buf_append(body, chunk, got);
+		secret_wipe(chunk, got); /* the arena keeps its first block for the next request */
 		if (buf_has_failed(body))
 			return PROBLEM_TOO_LARGE;
 	} while (got == piece);
@@ -336,7 +339,7 @@ enum problem request_read_body(struct request *req, bool is_optional, const char
 	*ret_detail = NULL;
 	if (!content_length(req, &announced, &is_known) || announced > max)
 		return PROBLEM_TOO_LARGE;
-	buf_init(&body, is_known ? announced : max);
+	buf_init_secret(&body, is_known ? announced : max);
 	problem = read_all(req, is_known ? announced : max, &body);
 	if (problem == PROBLEM_NONE && is_known && body.len < announced) {
 		*ret_detail = "The body is shorter than announced.";

@@ -59,6 +59,7 @@ struct request {
 	struct caller caller;
 	bool has_caller;
 	struct jval *body; /* freed by request_end */
+	bool has_secrets;  /* set by a handler: its strings are overwritten before it is freed */
 	bool has_body;     /* false: it was empty; a body of `null` has none and yet is one */
 };
 

@@ -20,10 +20,22 @@ void buf_init(struct buf *b, size_t max_bytes)
 	*b = (struct buf){.max_bytes = max_bytes};
 }
 
+void buf_init_secret(struct buf *b, size_t max_bytes)
+{
+	*b = (struct buf){.max_bytes = max_bytes, .is_secret = true};
+}
+
+static void release(struct buf *b)
+{
+	if (b->data && b->is_secret)
+		explicit_bzero(b->data, b->cap);
+	free(b->data);
+}
+
 void buf_clear(struct buf *b)
 {
-	free(b->data);
-	buf_init(b, b->max_bytes);
+	release(b);
+	*b = (struct buf){.max_bytes = b->max_bytes, .is_secret = b->is_secret};
 }
 
 void buf_reset(struct buf *b)
@@ -32,6 +44,17 @@ void buf_reset(struct buf *b)
 	b->failed = false;
 	if (b->data)
 		b->data[0] = '\0';
+}
+
+/* In another place, so that nothing stays in the old one. */
+static char *move(struct buf *b, size_t cap)
+{
+	char *data = xmalloc(cap);
+
+	if (b->data)
+		memcpy(data, b->data, b->len + 1);
+	release(b);
+	return data;
 }
 
 /* Makes room for len more bytes and a NUL; false and failed past the maximum. */
@@ -49,7 +72,7 @@ static bool reserve(struct buf *b, size_t len)
 		cap = b->max_bytes + 1;
 	if (cap < need)
 		cap = need;
-	b->data = xrealloc(b->data, cap);
+	b->data = b->is_secret ? move(b, cap) : xrealloc(b->data, cap);
 	b->cap = cap;
 	return true;
 }

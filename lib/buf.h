@@ -19,9 +19,11 @@ struct buf {
 	size_t cap;
 	size_t max_bytes;
 	bool failed;
+	bool is_secret; /* what it held is wiped when it grows, and by buf_clear */
 };
 
 void buf_init(struct buf *b, size_t max_bytes);
+void buf_init_secret(struct buf *b, size_t max_bytes);
 /* Frees the memory; the buffer can be used again with the same maximum. */
 void buf_clear(struct buf *b);
 /* Forgets the content, keeps the memory. */

@@ -23,6 +23,7 @@
 #include <json-c/json.h>
 
 #include "lib/buf.h"
+#include "lib/secret.h"
 #include "lib/xalloc.h"
 
 #define DEPTH_MAX 64
@@ -489,7 +490,7 @@ bool jval_parse(const char *text, size_t len, const struct json_limits *limits, 
 
 	if (len > limits->bytes_max || len > INT32_MAX)
 		return err_set(e, ERR_LIMIT, "JSON: %zu bytes, the limit is %zu", len, limits->bytes_max);
-	buf_init(&r.scratch, len);
+	buf_init_secret(&r.scratch, len);
 	skip_space(&r);
 	bool ok = read_value(&r, &root);
 	skip_space(&r);
@@ -507,6 +508,26 @@ void jval_free(struct jval **root)
 {
 	json_object_put(obj_of(*root));
 	*root = NULL;
+}
+
+static bool wipe_member(void *closure, const char *key, struct jval *v)
+{
+	(void)closure;
+	(void)key;
+	jval_wipe(v);
+	return true;
+}
+
+void jval_wipe(struct jval *root)
+{
+	size_t len;
+	const char *s = jval_string(root, &len);
+
+	if (s)
+		secret_wipe((char *)s, len); /* the library's own copy of it */
+	for (size_t i = 0; i < jval_array_len(root); i++)
+		jval_wipe(jval_array_at(root, i));
+	jval_each(root, wipe_member, NULL);
 }
 
 /* --- looking --- */

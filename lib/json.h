@@ -30,6 +30,8 @@ enum jval_type { JVAL_NULL, JVAL_BOOL, JVAL_INT, JVAL_DOUBLE, JVAL_STRING, JVAL_
 bool jval_parse(const char *text, size_t len, const struct json_limits *limits, struct jval **ret_root,
 		struct err *e) MUST_CHECK;
 void jval_free(struct jval **root);
+/* Overwrites its strings, at every level: before it is freed, where they are secret. (Keys are not.) */
+void jval_wipe(struct jval *root);
 
 enum jval_type jval_type(const struct jval *v); /* JVAL_NULL for NULL */
 bool jval_bool(const struct jval *v);           /* false unless JVAL_BOOL */

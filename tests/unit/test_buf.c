@@ -71,11 +71,30 @@ static void past_the_maximum_nothing_is_added_any_more(void)
 	buf_clear(&b);
 }
 
+static void a_secret_buffer_grows_as_any_other(void)
+{
+	struct buf b;
+
+	buf_init_secret(&b, 100000);
+	for (unsigned i = 0; i < 20000; i++)
+		buf_printf(&b, "%c", 'a' + (char)(i % 26));
+	CU_ASSERT_FALSE(buf_has_failed(&b));
+	CU_ASSERT_EQUAL(b.len, 20000);
+	for (unsigned i = 0; i < 20000; i++)
+		CU_ASSERT_TRUE_FATAL(b.data[i] == 'a' + (char)(i % 26));
+	buf_clear(&b);
+	CU_ASSERT_TRUE(b.is_secret);
+	buf_append_str(&b, "again");
+	CU_ASSERT_STRING_EQUAL(buf_str(&b), "again");
+	buf_clear(&b);
+}
+
 static CU_TestInfo cases[] = {
 	CASE(an_empty_buffer_is_an_empty_string),
 	CASE(appends_follow_each_other),
 	CASE(the_maximum_itself_fits),
 	CASE(past_the_maximum_nothing_is_added_any_more),
+	CASE(a_secret_buffer_grows_as_any_other),
 	CU_TEST_INFO_NULL,
 };
 

@@ -369,6 +369,20 @@ static void utf8_is_judged_by_rfc_3629(void)
 		CHECK_ROW(&rows[i], utf8_is_valid(rows[i].text, strlen(rows[i].text)) == rows[i].is_valid);
 }
 
+static void wiping_overwrites_strings_at_every_level(void)
+{
+	struct jval *root = parse("{\"a\":\"secret\",\"b\":[1,\"secret\",{\"c\":\"secret\"}],\"d\":null}");
+	const struct jval *b = jval_get(root, "b");
+	const char *const found[] = {jval_string(jval_get(root, "a"), NULL), jval_string(jval_array_at(b, 1), NULL),
+				     jval_string(jval_get(jval_array_at(b, 2), "c"), NULL)};
+
+	jval_wipe(root);
+	for (size_t i = 0; i < ARRAY_LEN(found); i++)
+		CU_ASSERT_EQUAL(memcmp(found[i], "\0\0\0\0\0\0", 6), 0);
+	jval_free(&root);
+	jval_wipe(NULL);
+}
+
 static CU_TestInfo cases[] = {
 	CASE(every_breach_of_the_grammar_is_refused_with_its_place),
 	CASE(a_raw_nul_is_refused_anywhere),
@@ -380,6 +394,7 @@ static CU_TestInfo cases[] = {
 	CASE(built_values_are_written_compactly),
 	CASE(equal_values_have_equal_canonical_text),
 	CASE(utf8_is_judged_by_rfc_3629),
+	CASE(wiping_overwrites_strings_at_every_level),
 	CU_TEST_INFO_NULL,
 };
 
