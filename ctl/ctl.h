@@ -39,7 +39,7 @@ enum ctl_exit {
 
 struct ctl_option {
 	const char *name;  /* "ttl" */
-	const char *value; /* how usage calls it: "SECONDS" */
+	const char *value; /* how usage calls it: "SECONDS"; NULL: it takes none, and is "" where it was given */
 	const char *help;
 };
 
@@ -68,6 +68,7 @@ struct ctl_command {
 extern const struct ctl_command ctl_migrate_commands[];
 extern const struct ctl_command ctl_org_commands[];
 extern const struct ctl_command ctl_token_commands[];
+extern const struct ctl_command ctl_keys_commands[];
 extern const struct ctl_command ctl_status_commands[];
 
 /* --- values: false says on stderr what is wrong; end with CTL_USAGE then --- */

@@ -21,10 +21,7 @@
 #define FIRST_VALUE 256 /* getopt's number of a command's first option: above every letter */
 
 static const struct ctl_command *const tables[] = {
-	ctl_migrate_commands,
-	ctl_org_commands,
-	ctl_token_commands,
-	ctl_status_commands,
+	ctl_migrate_commands, ctl_org_commands, ctl_token_commands, ctl_keys_commands, ctl_status_commands,
 };
 
 struct command_line {
@@ -85,7 +82,7 @@ static void print_help(const struct ctl_command *c)
 	if (c->options[0].name)
 		printf("\nOptions:\n");
 	for (const struct ctl_option *o = c->options; o->name; o++)
-		printf("  --%s %s\n        %s\n", o->name, o->value, o->help);
+		printf("  --%s%s%s\n        %s\n", o->name, o->value ? " " : "", o->value ? o->value : "", o->help);
 }
 
 static int wrong_use(const char *what, const char *word)
@@ -162,7 +159,9 @@ static bool read_options(int argc, char **argv, struct command_line *line)
 	int c;
 
 	for (int i = 0; command->options[i].name; i++)
-		known[3 + i] = (struct option){command->options[i].name, required_argument, NULL, FIRST_VALUE + i};
+		known[3 + i] = (struct option){command->options[i].name,
+					       command->options[i].value ? required_argument : no_argument, NULL,
+					       FIRST_VALUE + i};
 	optind = 0;
 	while ((c = getopt_long(argc, argv, "c:h", known, NULL)) != -1) {
 		if (c == 'c')
@@ -172,7 +171,7 @@ static bool read_options(int argc, char **argv, struct command_line *line)
 		else if (c == 'h')
 			line->help = true;
 		else if (c >= FIRST_VALUE)
-			line->args.values[c - FIRST_VALUE] = optarg;
+			line->args.values[c - FIRST_VALUE] = optarg ? optarg : "";
 		else
 			return false;
 	}

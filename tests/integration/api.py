@@ -251,6 +251,14 @@ class Org:
         assert r.status == 201, r
         return r.json["instance_id"]
 
+    def llm_config(self, **fields):
+        """Makes an LLM config, with a key, and returns what was answered."""
+        r = self.admin.post(f"/api/orgs/{self.id}/llm-configs", {
+            "name": f"llm-{secrets.token_hex(6)}", "provider": "openai", "base_url": "https://1.1.1.1/v1",
+            "api_key": f"sk-{secrets.token_hex(16)}", **fields})
+        assert r.status == 201, r
+        return r.json
+
     def hot_apps(self, count, **fields):
         """Makes as many hot Apps, loads them all at once, and returns their ids."""
         apps = [self.new_app(tier="hot", **fields) for _ in range(count)]

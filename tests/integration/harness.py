@@ -101,6 +101,15 @@ class Stack:
             path.write_text(self.secret(name) + "\n")
         return path
 
+    def key_ring(self):
+        """The file with the key that the template's database knows."""
+        path = self.folder / "secret" / "keys"
+        if KEY_RING and not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            path.touch(0o600)
+            path.write_text(KEY_RING[0])
+        return path
+
     def sections(self):
         def login(who, *kinds):
             return {f"{kind}_{key}": value for kind in kinds for key, value in (
@@ -110,6 +119,7 @@ class Stack:
         ports = [node.port or 4222 for node in self.nats_nodes]
         sections = {
             "database": {"socket": self.db.socket},
+            "keys": {"file": self.key_ring()},
             "nats": {"url": ",".join(f"nats://127.0.0.1:{p}" for p in ports), "stream_replicas": min(3, len(ports))},
             "app": {"socket": self.app.socket, "dashboard_dir": SOURCE / "fcgi-app/dashboard",
                     **login("app", "database", "nats")},
@@ -318,6 +328,7 @@ class Stack:
 
 
 SECRETS = {}
+KEY_RING = []  # its text, once the template is made
 
 
 def make_template():
@@ -341,6 +352,8 @@ def make_template():
         db.run(sql, database=None)
         stack.write_conf()
         stack.ctl("migrate")
+        stack.ctl("keys", "new")
+        KEY_RING.append(stack.key_ring().read_text())
         db.run((SOURCE / "conf/mariadb-grants.sql").read_text(), database=None)
     finally:
         status = db.stop()
