@@ -20,6 +20,7 @@
 
 #include "core/lease.h"
 #include "lib/conf.h"
+#include "lib/netaddr.h"
 #include "lib/xalloc.h"
 
 #ifndef PACKAGE_VERSION
@@ -96,6 +97,9 @@ static const struct conf_option options[] = {
 
 	TEXT("keys.file", keys.file, NULL, 4095,
 	     "the key ring for secrets, mode 0600 or 0640, the same on all hosts; made by hearthctl keys new"),
+
+	TEXT("llm.allowed_networks", llm.allowed_networks, NULL, 4095,
+	     "reserved networks where an LLM provider may be all the same, as 10.1.0.0/16, fd00::/8"),
 
 	WORD("log.level", log.level, "info", log_levels, CONF_RELOAD, "least level written: debug, info, warn, error"),
 	WORD("log.target", log.target, "stderr", log_targets, 0, "stderr (for the journal too) or syslog"),
@@ -329,6 +333,16 @@ static bool check_app(const struct settings *s, struct err *e)
 	return true;
 }
 
+static bool check_llm(const struct settings *s, struct err *e)
+{
+	struct netaddr_list *list;
+
+	if (!netaddr_list_parse(s->llm.allowed_networks, &list, e))
+		return err_ctx(e, "llm.allowed_networks");
+	netaddr_list_free(&list);
+	return true;
+}
+
 static bool is_worker_name(const char *s)
 {
 	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.";
@@ -373,7 +387,7 @@ static bool resolve(struct settings *s, enum settings_program program, const cha
 	struct settings_login *nats = (void *)((char *)s + programs[program].nats_login);
 
 	drop_empty_texts(s);
-	if (!check_database(s, e) || !check_nats(s, e) || !check_app(s, e) || !check_worker(s, e))
+	if (!check_database(s, e) || !check_nats(s, e) || !check_llm(s, e) || !check_app(s, e) || !check_worker(s, e))
 		return err_ctx(e, "%s", path);
 	warn_of_open_file(s, path);
 	if (!s->database.socket && !s->database.host)

@@ -41,6 +41,9 @@ struct settings {
 		char *file; /* the key ring; NULL: none, nothing can be sealed or opened */
 	} keys;
 	struct {
+		char *allowed_networks; /* CIDR list (lib/netaddr.h); NULL: none */
+	} llm;
+	struct {
 		int level;  /* enum log_level */
 		int target; /* enum log_target */
 	} log;

@@ -19,6 +19,7 @@ struct db;
 struct db_pool;
 struct gate;
 struct keyring;
+struct netaddr_list;
 struct settings;
 struct waits;
 
@@ -33,9 +34,10 @@ struct app {
 	struct accept_line *accepts;
 	struct gate *gate;
 	struct keyring *keys;
-	_Atomic bool is_schema_good; /* checked at the first contact with the database */
-	_Atomic bool is_stopping;    /* SIGTERM: no new waits */
-	_Atomic bool is_cutting;     /* the time to finish is up: turns end now */
+	struct netaddr_list *llm_networks; /* reserved ones where a provider may be */
+	_Atomic bool is_schema_good;       /* checked at the first contact with the database */
+	_Atomic bool is_stopping;          /* SIGTERM: no new waits */
+	_Atomic bool is_cutting;           /* the time to finish is up: turns end now */
 	_Atomic unsigned requests_in_hand;
 };
 

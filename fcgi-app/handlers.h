@@ -22,6 +22,12 @@ enum next h_token_create(struct request *req, struct response *res, struct err *
 enum next h_token_list(struct request *req, struct response *res, struct err *e);
 enum next h_token_revoke(struct request *req, struct response *res, struct err *e);
 
+enum next h_llm_config_create(struct request *req, struct response *res, struct err *e);
+enum next h_llm_config_list(struct request *req, struct response *res, struct err *e);
+enum next h_llm_config_get(struct request *req, struct response *res, struct err *e);
+enum next h_llm_config_change(struct request *req, struct response *res, struct err *e);
+enum next h_llm_config_delete(struct request *req, struct response *res, struct err *e);
+
 enum next h_instance_create(struct request *req, struct response *res, struct err *e);
 enum next h_instance_list(struct request *req, struct response *res, struct err *e);
 enum next h_instance_get(struct request *req, struct response *res, struct err *e);

@@ -36,6 +36,7 @@
 #include "lib/buf.h"
 #include "lib/db.h"
 #include "lib/log.h"
+#include "lib/netaddr.h"
 #include "lib/secret.h"
 
 #define PROGRAM "hearth.fcgi"
@@ -131,6 +132,8 @@ static bool make_app(struct program *p, struct err *e)
 	app->accepts = accept_line_new();
 	app->gate = gate_new((unsigned)p->settings.app.threads_max);
 	if (!check_schema(app, e))
+		return false;
+	if (!netaddr_list_parse(p->settings.llm.allowed_networks, &app->llm_networks, e))
 		return false;
 	app->keys = keyring_new(p->settings.keys.file);
 	p->key_watch = key_watch_start(app->keys, &options, PROGRAM, &process_id);
@@ -249,6 +252,7 @@ static void take_apart(struct program *p)
 	access_cache_free(&p->app.cache);
 	key_watch_stop(&p->key_watch);
 	keyring_free(&p->app.keys);
+	netaddr_list_free(&p->app.llm_networks);
 	waits_free(&p->app.waits);
 	if (p->app.db_pool)
 		db_pool_free(&p->app.db_pool);

@@ -74,6 +74,8 @@ struct jval *problem_doc_new(const struct problem_doc *doc)
 		jval_add_string(root, "reason", doc->reason);
 	if (doc->request_id)
 		jval_add_string(root, "request_id", doc->request_id);
+	if (doc->extra_name)
+		jval_add(root, doc->extra_name, doc->extra ? jval_ref(doc->extra) : NULL);
 	if (doc->problem == PROBLEM_INVALID)
 		jval_add(root, "errors", errors_of(doc));
 	return root;

@@ -17,6 +17,8 @@ struct problem_doc {
 	const char *detail;     /* NULL: what can be said of every such problem */
 	const char *reason;     /* why an App failed, from its row; NULL: none */
 	const char *request_id; /* NULL: none */
+	const char *extra_name; /* one more member; NULL: none */
+	struct jval *extra;     /* borrowed: the document becomes its second owner */
 	const struct field_error *errors;
 	size_t error_count;
 };

@@ -2,6 +2,7 @@
 /* Names and order of members follow DESIGN 9; more may stand beside them, none may go. */
 #include "fcgi-app/render.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "lib/json.h"
@@ -110,6 +111,29 @@ struct jval *render_operation(const struct operation *op)
 	jval_add_string(o, "accepted_at", op->accepted_at);
 	jval_add_string(o, "started_at", op->started_at);
 	jval_add_string(o, "finished_at", op->finished_at);
+	return o;
+}
+
+struct jval *render_llm_config(const struct llm_config_view *view)
+{
+	struct jval *o = jval_new_object();
+	char hint[16] = "";
+
+	if (view->key_hint)
+		(void)snprintf(hint, sizeof(hint), "…%.4s", view->key_hint);
+	jval_add_string(o, "llm_config_id", view->llm_config_id.text);
+	jval_add_string(o, "org_id", view->org_id.text);
+	jval_add_string(o, "name", view->name);
+	jval_add_string(o, "provider", llm_provider_name(view->provider));
+	jval_add_string(o, "base_url", view->base_url);
+	jval_add_bool(o, "has_key", view->has_key);
+	jval_add_string(o, "key_hint", view->key_hint ? hint : NULL);
+	add_stored(o, "extra_headers", view->header_names);
+	add_stored(o, "defaults", view->defaults);
+	jval_add_int(o, "generation", (int64_t)view->generation);
+	jval_add_int(o, "used_by", (int64_t)view->used_by);
+	jval_add_string(o, "created_at", view->created_at);
+	jval_add_string(o, "updated_at", view->updated_at);
 	return o;
 }
 

@@ -5,6 +5,7 @@
 
 #include "core/audit.h"
 #include "core/instance.h"
+#include "core/llm_config.h"
 #include "core/operation.h"
 #include "core/org.h"
 #include "core/token.h"
@@ -16,6 +17,8 @@ struct jval *render_org(const struct org *org);
 struct jval *render_token(const struct token *token);
 struct jval *render_instance(const struct instance *instance);
 struct jval *render_operation(const struct operation *op);
+/* Masked: whether there is a key and its hint, and the names of the headers. */
+struct jval *render_llm_config(const struct llm_config_view *view);
 struct jval *render_audit(const struct audit_entry *entry);
 
 /* id "" adds null. */

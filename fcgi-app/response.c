@@ -120,6 +120,8 @@ static void make_problem(const struct request *req, struct response *res)
 		.detail = res->detail,
 		.reason = res->reason,
 		.request_id = req->request_id,
+		.extra_name = res->extra_name,
+		.extra = res->extra,
 		.errors = res->errors ? res->errors->list : NULL,
 		.error_count = res->errors ? res->errors->count : 0,
 	};
@@ -173,4 +175,5 @@ bool response_begin_stream(struct request *req, struct response *res)
 void response_clear(struct response *res)
 {
 	jval_free(&res->json);
+	jval_free(&res->extra);
 }

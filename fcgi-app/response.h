@@ -25,8 +25,10 @@ struct response {
 	const char *detail;   /* of the problem: a constant, or in the request's arena; never an error's text */
 	const char *reason;   /* of the problem: an App's stored reason */
 	const struct field_errors *errors;
-	struct jval *json;    /* owned */
-	const char *location; /* below base_path */
+	const char *extra_name; /* of the problem: one more member, and what it holds */
+	struct jval *extra;     /* owned */
+	struct jval *json;      /* owned */
+	const char *location;   /* below base_path */
 	const char *allow;
 	const char *preference_applied;
 	int retry_after_s;

@@ -38,6 +38,13 @@ const struct route routes[] = {
 	{POST, "/api/orgs/{org}/tokens", PERM_TOKENS, h_token_create, "token.create", false},
 	{GET, "/api/orgs/{org}/tokens", PERM_TOKENS, h_token_list, NULL, false},
 	{DELETE, "/api/orgs/{org}/tokens/{item}", PERM_TOKENS, h_token_revoke, "token.revoke", false},
+	/* What could lead a key elsewhere is for the org's own people. */
+	{POST, "/api/orgs/{org}/llm-configs", PERM_LLM_KEYS, h_llm_config_create, "llm_config.create", false},
+	{GET, "/api/orgs/{org}/llm-configs", PERM_LLM_CONFIGS, h_llm_config_list, NULL, false},
+	{GET, "/api/orgs/{org}/llm-configs/{item}", PERM_LLM_CONFIGS, h_llm_config_get, NULL, false},
+	{PATCH, "/api/orgs/{org}/llm-configs/{item}", PERM_LLM_KEYS, h_llm_config_change, "llm_config.change", false},
+	{DELETE, "/api/orgs/{org}/llm-configs/{item}", PERM_LLM_CONFIGS, h_llm_config_delete, "llm_config.delete", false},
+
 	{GET, "/api/orgs/{org}/pool/stats", PERM_ORG_STATS, h_stats_org, NULL, false},
 
 	{POST, "/api/admin/orgs", PERM_ADMIN, h_org_create, "org.create", false},

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tokens and passwords: in no log, dump, error or command line, for no other process to read, and not kept in memory."""
+"""Tokens, passwords and the keys of LLM configs: in no log, dump, error or command line, for no other process to read, and not kept in memory."""
+import json
 import os
 import pathlib
 import re
+import secrets
 import shutil
 import subprocess
 
@@ -115,6 +117,36 @@ def test_logs_answers_and_command_lines_hold_no_secret(stack, org):
     assert "route=" in stack.app.text()
 
 
+def test_a_key_of_an_llm_config_is_nowhere_but_in_its_seal(stack, org):
+    """Not in answers, also not in refusals; not in the database, nor in what the programs write."""
+    key, header = "sk-" + secrets.token_hex(24), "seven-" + secrets.token_hex(8)
+    where = f"/api/orgs/{org.id}/llm-configs"
+    good = {"name": "main", "provider": "openai", "base_url": "https://1.1.1.1/v1", "api_key": key, "extra_headers": {"X-Team": header}}
+    made = org.admin.post(where, good)
+    item = f"{where}/{made.json['llm_config_id']}"
+    stack.allow("refused", "not taken")
+    answers = [made, org.admin.get(item), org.admin.get(where), org.admin.patch(item, {"api_key": key + "2"}), org.admin.post(where, good),
+               org.admin.post(where, {**good, "provider": key}), org.admin.post(where, {**good, "base_url": f"https://{key}@1.1.1.1"}),
+               org.admin.post(where, {**good, "base_url": "http://127.0.0.1"}), org.admin.post(where, {**good, "name": 7}),
+               org.admin.post(where, {**good, "extra_headers": {"X-Team": header + "\n"}}), org.member.post(where, good),
+               stack.sys.post(where, good), stack.http.request("POST", where, None, good), org.admin.post(where, json.dumps(good)[:-1]),
+               org.admin.post(f"/api/orgs/{org.id}/orchestrators", {"name": "agent", "framework_type": "agent", "config": {
+                   "llm_config_id": made.json["llm_config_id"], "model": "m"}})]
+    assert [r.status for r in answers] == [201, 200, 200, 200, 409, 422, 422, 422, 422, 422, 403, 403, 401, 400, 201]
+    ring = (stack.folder / "secret" / "keys").read_text().split()[-1]
+    hidden = [key, header, ring]
+    for r in answers:
+        assert not [s for s in hidden if s in r.body.decode() + str(r.headers)], r
+    for table in ("sealed_values", "llm_config_generations", "llm_configs", "audit_log", "operations", "orchestrator_instances"):
+        assert not [s for s in hidden if s in str(stack.db.run(f"SELECT * FROM {table}"))], table
+    for p in (stack.app, stack.worker, stack.lighttpd, stack.nats, stack.db):
+        text = p.text() + pathlib.Path(f"/proc/{p.pid}/cmdline").read_bytes().decode()
+        assert not [s for s in hidden if s in text], p.name
+    for name, *args in (("hearth.fcgi", "--dump"), ("hearth-worker", "--dump"), ("hearthctl", "keys", "list"),
+                        ("hearthctl", "keys", "distribute-check", "--json")):
+        assert not [s for s in hidden if s in run(stack, name, *args)[1]]
+
+
 # --- who may look ---
 
 
@@ -191,6 +223,24 @@ def memory_holds(pid, text):
     return found
 
 
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may look into a program")
+@pytest.mark.skipif(is_of_thread_sanitizer(), reason="its allocator overwrites nothing that is freed")
+def test_a_key_is_gone_from_memory_when_it_is_sealed(stack, org):
+    """Whatever the body looked like, and whatever became of it."""
+    key, header = "sk-" + secrets.token_hex(24), "seven-" + secrets.token_hex(40)
+    where = f"/api/orgs/{org.id}/llm-configs"
+    good = {"name": "main", "provider": "openai", "base_url": "https://1.1.1.1/v1", "api_key": key, "extra_headers": {"X-Team": header}}
+    escaped = json.dumps(good).replace(key, "\\u0073" + key[1:])  # decoded in another place than it was read
+    item = f"{where}/{org.admin.post(where, good).json['llm_config_id']}"
+    for sent in ({**good, "name": "two"}, escaped.replace("main", "three"), {**good, "name": "many", "defaults": {"a": "x" * 6000}},
+                 {**good, "provider": "none"}, {**good, "base_url": "http://127.0.0.1"}, good, json.dumps(good)[:-1], {"x": [{"y": key}]}):
+        assert org.admin.post(where, sent).status in (201, 400, 409, 422)
+    assert org.admin.patch(item, {"api_key": key, "extra_headers": {"X-Other": header}}).status == 200
+    assert org.member.post(where, good).status == 403
+    for text in (key, header):
+        eventually(lambda text=text: memory_holds(stack.app.pid, text[8:].encode()) == 0, 20, "nothing of it is left in memory")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may look into a program")

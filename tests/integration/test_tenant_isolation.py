@@ -36,11 +36,13 @@ class World:
         self.app = self.owner.new_app(tier="hot", name=f"{SECRET}-app", config={"prefix": SECRET})
         self.operation = self.owner.admin.load(self.app)["operation_id"]
         self.token = self.owner.new_token("member")["token_id"]
+        self.llm_config = self.owner.llm_config(name=f"{SECRET}-llm")["llm_config_id"]
         self.own_app = self.stranger.new_app()
 
     def items(self, route):
-        """What {item} is in this route: an operation or a token."""
-        return self.operation if "operations" in route["path"] else self.token
+        """What {item} is in this route: an operation, an LLM config or a token."""
+        known = {"/operations/": self.operation, "/llm-configs/": self.llm_config, "/tokens/": self.token}
+        return next((item for part, item in known.items() if part in route["path"]), "{item}")
 
     def path(self, route, org, app):
         path = route["path"].replace("{org}", org.id).replace("{id}", app).replace("{item}", self.items(route))
@@ -51,7 +53,8 @@ class World:
         if route["path"].endswith("/chat/completion"):
             return {"instance_id": self.app, "message": "x", "stream": False}
         bodies = {"/config": {"config": {"prefix": "stolen"}}, "/status": {"status": "suspended"}, "/tokens": {"name": "t", "role": "member"},
-                  "/orchestrators": {"name": "stolen", "framework_type": "echo"}, "/orgs": {"name": "stolen"}}
+                  "/orchestrators": {"name": "stolen", "framework_type": "echo"}, "/orgs": {"name": "stolen"},
+                  "/llm-configs": {"name": "stolen", "provider": "openai", "base_url": "https://1.1.1.1", "api_key": "k"}}
         for end, body in bodies.items():
             if route["path"].endswith(end):
                 return body
@@ -65,7 +68,7 @@ class World:
         """All rows of the owner that a request could have changed."""
         db = self.stack.db
         return [db.run(f"SELECT * FROM {table} WHERE org_id = '{self.owner.id}' ORDER BY 1")
-                for table in ("organizations", "orchestrator_instances", "operations", "placements")] + [
+                for table in ("organizations", "orchestrator_instances", "operations", "placements", "llm_configs", "sealed_values")] + [
             db.run(f"SELECT token_id, role, revoked_at, expires_at FROM api_tokens WHERE org_id = '{self.owner.id}' ORDER BY 1")]
 
 
@@ -117,7 +120,8 @@ def test_the_owners_things_are_not_found_under_the_strangers_org(stack, world, r
     r = world.send(route, world.path(route, world.stranger, world.app), world.stranger.admin.token)
     names_a_thing = "{id}" in route["path"] or "{item}" in route["path"] or route["path"].endswith("/chat/completion")
     if names_a_thing:
-        assert r.status in (403, 404) and r.code in ("instance_forbidden", "operation_not_found", "token_not_found"), r
+        assert r.status in (403, 404) and r.code in (
+            "instance_forbidden", "operation_not_found", "token_not_found", "llm_config_not_found"), r
     nothing_of_the_owner(r)
     assert world.state() == before
 

@@ -45,6 +45,19 @@ static void errors_name_field_and_reason(void)
 	jval_free(&doc);
 }
 
+static void one_more_member_may_stand_in_it(void)
+{
+	struct jval *extra = jval_new_array(), *doc;
+
+	jval_push(extra, jval_new_string("x", 1));
+	doc = problem_doc_new(
+		&(struct problem_doc){.problem = PROBLEM_LLM_CONFIG_IN_USE, .extra_name = "used_by", .extra = extra});
+	CU_ASSERT_EQUAL(jval_array_len(jval_get(doc, "used_by")), 1);
+	jval_free(&extra);
+	CU_ASSERT_EQUAL(jval_array_len(jval_get(doc, "used_by")), 1);
+	jval_free(&doc);
+}
+
 static void a_detail_of_its_own_goes_first_and_a_reason_is_told(void)
 {
 	struct jval *doc =
@@ -86,6 +99,7 @@ static void what_passes_by_itself_says_when_to_come_back(void)
 static CU_TestInfo cases[] = {
 	{"every_problem_has_all_members", every_problem_has_all_members},
 	{"errors_name_field_and_reason", errors_name_field_and_reason},
+	{"one_more_member_may_stand_in_it", one_more_member_may_stand_in_it},
 	{"a_detail_of_its_own_goes_first_and_a_reason_is_told", a_detail_of_its_own_goes_first_and_a_reason_is_told},
 	{"a_reason_that_is_cut_inside_a_character_is_left_out", a_reason_that_is_cut_inside_a_character_is_left_out},
 	{"what_passes_by_itself_says_when_to_come_back", what_passes_by_itself_says_when_to_come_back},
