@@ -60,6 +60,7 @@ AC_DEFUN([HEARTH_LIBRARIES], [
   HEARTH_NEED([UV], [libuv], [libuv1-dev], [libuv-devel])
   HEARTH_NEED([SODIUM], [libsodium], [libsodium-dev], [libsodium-devel])
   HEARTH_NEED([INIH], [inih], [libinih-dev], [inih-devel])
+  HEARTH_NEED([CURL], [libcurl >= 7.87], [libcurl4-openssl-dev], [libcurl-devel])
   HEARTH_NEED([CUNIT], [cunit], [libcunit1-dev], [CUnit-devel])
   dnl Debian's libfcgi has a pkg-config file, older ones have not.
   PKG_CHECK_MODULES([FCGI], [fcgi], [], [

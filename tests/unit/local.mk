@@ -122,6 +122,18 @@ UNIT_TESTS += %D%/test_bus
 %C%_test_bus_CFLAGS = $(UNIT_CFLAGS)
 %C%_test_bus_LDADD = $(UNIT_LIBS)
 
+HTTP_STAGE = %D%/http_stage.c %D%/http_stage.h tests/fake/http_server.c tests/fake/http_server.h
+
+UNIT_TESTS += %D%/test_http
+%C%_test_http_SOURCES = %D%/test_http.c $(HTTP_STAGE) $(UNIT_SERVERS) $(UNIT_HARNESS)
+%C%_test_http_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_http_LDADD = $(UNIT_LIBS) $(CURL_LIBS)
+
+UNIT_TESTS += %D%/test_http_end
+%C%_test_http_end_SOURCES = %D%/test_http_end.c $(HTTP_STAGE) $(UNIT_HARNESS)
+%C%_test_http_end_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_http_end_LDADD = $(UNIT_LIBS) $(CURL_LIBS)
+
 # The SQL modules of core/, on a server with the schema.
 SQL_FIXTURE = %D%/sql_fixture.c %D%/sql_fixture.h $(UNIT_SERVERS)
 
@@ -255,3 +267,8 @@ UNIT_TESTS += %D%/test_pool_sim
 %C%_test_pool_sim_SOURCES = %D%/test_pool_sim.c $(POOL_DRIVER) $(UNIT_HARNESS)
 %C%_test_pool_sim_CFLAGS = $(UNIT_CFLAGS)
 %C%_test_pool_sim_LDADD = worker/libpool.a $(CORE_LIBS)
+
+UNIT_TESTS += %D%/test_http_loop
+%C%_test_http_loop_SOURCES = %D%/test_http_loop.c $(HTTP_STAGE) $(UNIT_SERVERS) $(UNIT_HARNESS)
+%C%_test_http_loop_CFLAGS = $(UNIT_CFLAGS) $(UV_CFLAGS)
+%C%_test_http_loop_LDADD = worker/libmodel.a $(UNIT_LIBS) $(CURL_LIBS) $(UV_LIBS)
