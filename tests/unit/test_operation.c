@@ -350,14 +350,15 @@ static void a_backoff_refuses_with_the_reason_and_the_time(void)
 
 static void what_is_gone_or_suspended_is_not_loaded(void)
 {
-	struct id gone = app_at(1, 1), idle = app_at(1, 1), unknown = id_new(), other = fixture_org(),
+	struct id deleted = app_at(1, 1), idle = app_at(1, 1), unknown = id_new(), other = fixture_org(),
 		  theirs = fixture_app(&other, "demand", "unloaded"), hot = fixture_app(&org, "hot", "unloaded");
 
-	fixture_run(fx.db, "UPDATE orchestrator_instances SET deleted_at = NOW(3) WHERE instance_id = '%s'", gone.text);
+	fixture_run(fx.db, "UPDATE orchestrator_instances SET deleted_at = NOW(3) WHERE instance_id = '%s'",
+		    deleted.text);
 	fixture_run(fx.db, "UPDATE orchestrator_instances SET status = 'suspended' WHERE instance_id = '%s'",
 		    idle.text);
 	fixture_run(fx.db, "UPDATE organizations SET status = 'suspended' WHERE org_id = '%s'", other.text);
-	CU_ASSERT_EQUAL(demand_on(fx.db, fx.mem, &gone).problem, PROBLEM_INSTANCE_DELETED);
+	CU_ASSERT_EQUAL(demand_on(fx.db, fx.mem, &deleted).problem, PROBLEM_INSTANCE_DELETED);
 	CU_ASSERT_EQUAL(demand_on(fx.db, fx.mem, &idle).problem, PROBLEM_INSTANCE_SUSPENDED);
 	CU_ASSERT_EQUAL(demand_on(fx.db, fx.mem, &unknown).problem, PROBLEM_INSTANCE_NOT_FOUND);
 	CU_ASSERT_EQUAL(demand_on(fx.db, fx.mem, &hot).problem, PROBLEM_INSTANCE_NOT_LOADED);
