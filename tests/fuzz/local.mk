@@ -34,6 +34,18 @@ FUZZ_TARGETS += %D%/fuzz_netaddr
 %C%_fuzz_netaddr_LDFLAGS = $(FUZZ_LINK)
 %C%_fuzz_netaddr_LDADD = $(LIBHEARTH_LIBS)
 
+FUZZ_TARGETS += %D%/fuzz_keyring
+%C%_fuzz_keyring_SOURCES = %D%/fuzz_keyring.c $(FUZZ_MAIN)
+%C%_fuzz_keyring_CFLAGS = $(FUZZ_CFLAGS)
+%C%_fuzz_keyring_LDFLAGS = $(FUZZ_LINK)
+%C%_fuzz_keyring_LDADD = core/libcore.a $(LIBHEARTH_LIBS)
+
+FUZZ_TARGETS += %D%/fuzz_llm_url
+%C%_fuzz_llm_url_SOURCES = %D%/fuzz_llm_url.c $(FUZZ_MAIN)
+%C%_fuzz_llm_url_CFLAGS = $(FUZZ_CFLAGS)
+%C%_fuzz_llm_url_LDFLAGS = $(FUZZ_LINK)
+%C%_fuzz_llm_url_LDADD = core/libcore.a $(LIBHEARTH_LIBS)
+
 FUZZ_TARGETS += %D%/fuzz_event
 %C%_fuzz_event_SOURCES = %D%/fuzz_event.c $(FUZZ_MAIN)
 %C%_fuzz_event_CFLAGS = $(FUZZ_CFLAGS)

@@ -137,8 +137,12 @@ static void a_ring_that_others_may_touch_is_refused(void)
 		CHECK_ROW(&modes[i], modes[i].is_good || err.code == ERR_DENIED);
 	}
 	/* A mode that was mended is seen, though nothing was written. */
+	put_mode("k1 " KEY_A "\nk2 " KEY_B "\n", 0644);
+	CU_ASSERT_FALSE(keyring_refresh(ring, NULL, &err));
+	CU_ASSERT_EQUAL(count_of(ring), 1);
 	CU_ASSERT_EQUAL(chmod(path, 0600), 0);
 	CU_ASSERT_TRUE(keyring_refresh(ring, NULL, &err));
+	CU_ASSERT_EQUAL(count_of(ring), 2);
 	keyring_free(&ring);
 }
 
