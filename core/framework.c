@@ -20,6 +20,8 @@
 #define ECHO_BUILD_DELAY_MAX 600000
 #define ECHO_BUILD_FAIL_MAX 255
 #define AGENT_MODEL_MAX 200
+#define CONFIG_BYTES_MAX ((size_t)16 * 1024 * 1024) /* of one that was accepted already */
+#define CONFIG_DEPTH_MAX 64
 
 /* Errors beyond max are counted, not kept. */
 struct error_list {
@@ -122,6 +124,22 @@ static size_t agent_check(const struct jval *config, struct field_error *errors,
 const char *framework_llm_config_id(const char *framework, const struct jval *config)
 {
 	return strcmp(framework, FRAMEWORK_AGENT) == 0 ? jval_string(jval_get(config, "llm_config_id"), NULL) : NULL;
+}
+
+struct id framework_llm_config_of(const char *framework, const char *config)
+{
+	const struct json_limits limits = {.bytes_max = CONFIG_BYTES_MAX, .depth_max = CONFIG_DEPTH_MAX};
+	struct jval *parsed = NULL;
+	struct id id = {""};
+	const char *text;
+
+	if (strcmp(framework, FRAMEWORK_AGENT) != 0 || !jval_parse(config, strlen(config), &limits, &parsed, NULL))
+		return id;
+	text = framework_llm_config_id(framework, parsed);
+	if (text)
+		(void)id_parse(text, strlen(text), &id);
+	jval_free(&parsed);
+	return id;
 }
 
 static const char *const single_only[] = {"single", NULL};

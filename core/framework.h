@@ -12,6 +12,7 @@
 #include <stddef.h>
 
 #include "lib/err.h"
+#include "lib/id.h"
 
 struct jval;
 
@@ -35,6 +36,8 @@ const struct framework *framework_find(const char *name); /* NULL: unknown */
 const struct framework *framework_at(size_t i);           /* NULL past the last */
 /* The LLM config that a configuration names, as it stands there; NULL: none, or the framework uses none. */
 const char *framework_llm_config_id(const char *framework, const struct jval *config);
+/* The same of a configuration's text, "" where there is none that could be one. */
+struct id framework_llm_config_of(const char *framework, const char *config);
 bool framework_has_mode(const struct framework *f, const char *mode);
 
 /* `echo`'s configuration, with defaults for what is absent. Strings are borrowed from config. */

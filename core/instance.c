@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/framework.h"
 #include "core/llm_config.h"
 #include "core/operation.h"
 #include "core/sql.h"
@@ -273,18 +274,20 @@ static bool write_named(struct db *db, enum problem *ret_problem, struct err *e)
 	return true;
 }
 
-static bool check_llm_config(struct db *db, const struct instance *instance, enum problem *ret_problem, struct err *e)
+static bool check_llm_config(struct db *db, const struct id *org_id, const struct id *llm_config_id,
+			     enum problem *ret_problem, struct err *e)
 {
 	*ret_problem = PROBLEM_NONE;
-	return !id_is_set(&instance->llm_config_id) ||
-	       llm_config_is_of_org(db, &instance->org_id, &instance->llm_config_id, ret_problem, e);
+	return !id_is_set(llm_config_id) || llm_config_is_of_org(db, org_id, llm_config_id, ret_problem, e);
 }
 
 bool instance_create(struct db *db, const struct instance *instance, enum problem *ret_problem, struct err *e)
 {
+	const struct id llm_config_id = framework_llm_config_of(instance->framework_type, instance->config);
+
 	if (!check_room(db, &instance->org_id, ret_problem, e))
 		return false;
-	if (*ret_problem == PROBLEM_NONE && !check_llm_config(db, instance, ret_problem, e))
+	if (*ret_problem == PROBLEM_NONE && !check_llm_config(db, &instance->org_id, &llm_config_id, ret_problem, e))
 		return false;
 	if (*ret_problem != PROBLEM_NONE)
 		return true;
@@ -301,7 +304,7 @@ bool instance_create(struct db *db, const struct instance *instance, enum proble
 	sql_bind_from(db, instance->ttl_seconds, 0);
 	db_bind_str(db, instance->config);
 	db_bind_str(db, instance->config_hash);
-	db_bind_id(db, &instance->llm_config_id);
+	db_bind_id(db, &llm_config_id);
 	db_bind_str(db, instance->active_plugin_ids ? instance->active_plugin_ids : "[]");
 	return write_named(db, ret_problem, e);
 }
@@ -363,7 +366,7 @@ static bool make_next(struct db *db, const struct instance_change *change, struc
 		next->desired_state = DESIRED_UNLOADED;
 	}
 	if (change->config)
-		next->llm_config_id = change->llm_config_id;
+		next->llm_config_id = framework_llm_config_of(next->framework_type, change->config);
 	if (next->is_deleted) /* or it would count as a user of it for ever */
 		next->llm_config_id = (struct id){""};
 	if (!change->config && !change->mode && !change->active_plugin_ids)
@@ -522,7 +525,7 @@ bool instance_apply(struct db *db, const struct instance *current, const struct 
 	*ret_problem = PROBLEM_NONE;
 	if (!plan.is_changed)
 		return true;
-	if (change->config && !check_llm_config(db, &plan.next, ret_problem, e))
+	if (change->config && !check_llm_config(db, &plan.next.org_id, &plan.next.llm_config_id, ret_problem, e))
 		return false;
 	if (*ret_problem != PROBLEM_NONE)
 		return true;

@@ -33,7 +33,7 @@ struct instance {
 	int64_t ttl_seconds; /* -1: the org's, else the default */
 	const char *config;  /* canonical JSON text */
 	char config_hash[SECRET_HASH_HEX_SIZE];
-	struct id llm_config_id;       /* that the configuration names; "": none */
+	struct id llm_config_id;       /* that the configuration names; "": none; instance_create finds it out */
 	const char *active_plugin_ids; /* JSON array text */
 	uint64_t generation, rebuild_generation, unload_generation;
 	bool is_deleted;
@@ -66,7 +66,6 @@ struct instance_change { /* NULL / -1: leave */
 	int64_t ttl_seconds; /* 0: back to the org's */
 	int64_t replicas;
 	const char *mode, *config; /* canonical; config replaces the whole */
-	struct id llm_config_id;   /* with config: that it names; "": none */
 	const char *active_plugin_ids;
 	int status; /* enum status */
 	bool is_delete;

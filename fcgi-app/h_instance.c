@@ -120,17 +120,6 @@ static void check_mode(const struct framework *f, const char *mode, struct field
 		fields_fail(errors, "mode", "is not a mode of this framework");
 }
 
-/* That the configuration names; "": none. Whether it is the org's own is seen in the transaction. */
-static struct id llm_config_of(const struct framework *f, const struct jval *config)
-{
-	const char *text = f ? framework_llm_config_id(f->name, config) : NULL;
-	struct id id = {""};
-
-	if (text)
-		(void)id_parse(text, strlen(text), &id);
-	return id;
-}
-
 /* A configuration's mistake that only the database can tell is a field's, as all others. */
 static enum next refuse_write(struct response *res, const struct write *w, struct field_errors *errors)
 {
@@ -180,7 +169,6 @@ static bool make_instance(struct request *req, const struct instance_fields *fie
 		.replicas = (uint32_t)fields->replicas,
 		.ttl_seconds = fields->ttl_seconds,
 		.config = canonical(req, config),
-		.llm_config_id = llm_config_of(f, config),
 		.active_plugin_ids = "[]",
 		.generation = 1,
 	};
@@ -273,8 +261,6 @@ static void check_against_row(struct change *c, const struct instance *current)
 	c->errors->count = 0;
 	if (c->fields->config && f)
 		check_config(f, c->fields->config, c->errors);
-	if (c->fields->config)
-		c->change.llm_config_id = llm_config_of(f, c->fields->config);
 	if (c->change.mode && f)
 		check_mode(f, c->change.mode, c->errors);
 	check_plugins(c->fields->active_plugin_ids, c->errors);

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from harness import eventually, program
+from harness import NatsClient, eventually, program
 
 KEY = "sk-0123456789-abcdef-wxyz"
 OPTIONS = {"llm": {"allowed_networks": "127.0.0.2"}}
@@ -21,7 +21,7 @@ def body(**fields):
 
 def agent(org, llm_config_id, **fields):
     return org.admin.post(f"/api/orgs/{org.id}/orchestrators", {
-        "name": "agent", "framework_type": "agent", "config": {"llm_config_id": llm_config_id, "model": "m", **fields}})
+        "name": "agent", "framework_type": "agent", "config": {"llm_config_id": llm_config_id, "model": "m"}, **fields})
 
 
 def errors(r):
@@ -265,6 +265,27 @@ def test_a_change_reloads_the_apps_that_use_it_and_no_other(stack, org):
     # It is worked on: the event was published, and a worker looked.
     eventually(lambda: org.admin.operation(changes[0]["operation_id"])["state"] != "accepted", 30)
     org.suspend()
+
+
+def test_a_change_is_told_once_for_all_apps_and_only_where_somebody_uses_it(stack, org):
+    """One event, whatever their number: each worker looks at those of the org that it holds."""
+    llm, unused = org.llm_config(), org.llm_config()
+    for i in range(3):
+        agent(org, llm["llm_config_id"], name=f"agent {i}")
+    listener = NatsClient(stack, "worker")
+    listener.socket.sendall(f"SUB hearth.change.{org.id}.> 99\r\n".encode())
+    assert listener.flush() == []
+    for one, fields in ((unused, {"defaults": {"a": 1}}), (llm, {}), (llm, {"name": "renamed"}), (llm, {"defaults": {"a": 1}})):
+        assert org.admin.patch(path(org, one["llm_config_id"]), fields).status == 200
+    org.admin.patch(org.admin.app_path(org.new_app()), {"ttl_seconds": 7})  # the last one to be heard of
+    heard = []
+    while not heard or heard[-1].endswith("_all"):
+        line = listener.file.readline()
+        assert line, "nats-server hung up"
+        if line.startswith(b"MSG"):
+            heard.append(line.split()[1].decode())
+            listener.file.read(int(line.split()[-1]) + 2)
+    assert heard[:-1] == [f"hearth.change.{org.id}._all"]
 
 
 # --- a program without a key ring ---

@@ -120,11 +120,32 @@ static void echo_reads_its_configuration_with_defaults(void)
 	jval_free(&empty);
 }
 
+static void the_llm_config_of_an_agent_is_found(void)
+{
+	static const struct {
+		int line;
+		const char *framework, *config, *expected;
+	} found[] = {
+		{__LINE__, "agent", "{\"llm_config_id\":\"01a221d8-bfe3-77e8-9e2a-24e2bc1bada7\",\"model\":\"m\"}",
+		 "01a221d8-bfe3-77e8-9e2a-24e2bc1bada7"},
+		{__LINE__, "echo", "{\"llm_config_id\":\"01a221d8-bfe3-77e8-9e2a-24e2bc1bada7\"}", ""},
+		{__LINE__, "agent", "{}", ""},
+		{__LINE__, "agent", "{\"llm_config_id\":7}", ""},
+		{__LINE__, "agent", "{\"llm_config_id\":\"01a221d8\"}", ""},
+		{__LINE__, "agent", "[", ""},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(found); i++)
+		CHECK_ROW(&found[i], strcmp(framework_llm_config_of(found[i].framework, found[i].config).text,
+					    found[i].expected) == 0);
+}
+
 static CU_TestInfo cases[] = {
 	CASE(echo_is_there_and_unknown_names_are_not),
 	CASE(every_framework_is_whole_and_fits_its_columns),
 	CASE(echo_names_each_wrong_field),
 	CASE(errors_beyond_the_room_are_counted),
+	CASE(the_llm_config_of_an_agent_is_found),
 	CASE(echo_reads_its_configuration_with_defaults),
 	CU_TEST_INFO_NULL,
 };

@@ -829,6 +829,11 @@ static bool change_app_body(struct db *db, void *closure, struct err *e)
 	       instance_apply(db, &c->instance, &c->change, &operation_id, NULL, &c->changed, &c->problem, e);
 }
 
+static const char *config_with(const struct id *llm_config_id)
+{
+	return arena_printf(fx.mem, "{\"llm_config_id\":\"%s\",\"model\":\"m\"}", llm_config_id->text);
+}
+
 static struct app_call new_app(const struct id *llm_config_id)
 {
 	return (struct app_call){
@@ -842,8 +847,7 @@ static struct app_call new_app(const struct id *llm_config_id)
 				.tier = TIER_DEMAND,
 				.replicas = 1,
 				.ttl_seconds = -1,
-				.config = "{\"a\":1}",
-				.llm_config_id = *llm_config_id,
+				.config = config_with(llm_config_id),
 				.active_plugin_ids = "[]",
 			},
 		.change = {.tier = -1, .ttl_seconds = -1, .replicas = -1, .status = -1},
@@ -867,18 +871,16 @@ static void an_app_uses_those_of_its_own_org_only(void)
 	CU_ASSERT_TRUE(db_transaction(fx.db, create_app_body, &c, &err));
 	CU_ASSERT_EQUAL(c.problem, PROBLEM_NONE);
 	CU_ASSERT_STRING_EQUAL(llm_of(&c), mine.text);
-	c.change.config = "{\"a\":2}";
-	c.change.llm_config_id = theirs;
+	c.change.config = config_with(&theirs);
 	CU_ASSERT_TRUE(db_transaction(fx.db, change_app_body, &c, &err));
 	CU_ASSERT_EQUAL(c.problem, PROBLEM_LLM_CONFIG_NOT_FOUND);
 	CU_ASSERT_STRING_EQUAL(llm_of(&c), mine.text);
-	c.change.llm_config_id = second;
+	c.change.config = config_with(&second);
 	CU_ASSERT_TRUE(db_transaction(fx.db, change_app_body, &c, &err));
 	CU_ASSERT_EQUAL(c.problem, PROBLEM_NONE);
 	CU_ASSERT_STRING_EQUAL(llm_of(&c), second.text);
 	/* What leaves the configuration alone leaves it as well. */
 	c.change.config = NULL;
-	c.change.llm_config_id = (struct id){""};
 	c.change.name = "renamed";
 	CU_ASSERT_TRUE(db_transaction(fx.db, change_app_body, &c, &err));
 	CU_ASSERT_STRING_EQUAL(llm_of(&c), second.text);
