@@ -14,16 +14,16 @@ static const struct {
 	enum role lowest;
 	bool is_orgs_own; /* not for a sys_admin */
 } permissions[PERM_COUNT] = {
-	[PERM_NONE] = {"none", ROLE_MEMBER},
-	[PERM_CHAT] = {"org.chat", ROLE_MEMBER},
-	[PERM_INSTANCES_READ] = {"org.orchestrators.read", ROLE_MEMBER},
-	[PERM_INSTANCES_WRITE] = {"org.orchestrators.write", ROLE_ORG_ADMIN},
-	[PERM_INSTANCES_LIFECYCLE] = {"org.orchestrators.lifecycle", ROLE_ORG_ADMIN},
-	[PERM_TOKENS] = {"org.tokens", ROLE_ORG_ADMIN},
-	[PERM_LLM_CONFIGS] = {"org.llm_configs", ROLE_ORG_ADMIN},
-	[PERM_LLM_KEYS] = {"org.llm_keys", ROLE_ORG_ADMIN, .is_orgs_own = true},
-	[PERM_ORG_STATS] = {"org.stats", ROLE_ORG_ADMIN},
-	[PERM_ADMIN] = {"admin", ROLE_SYS_ADMIN},
+	[PERM_NONE] = {"none", ROLE_MEMBER, false},
+	[PERM_CHAT] = {"org.chat", ROLE_MEMBER, false},
+	[PERM_INSTANCES_READ] = {"org.orchestrators.read", ROLE_MEMBER, false},
+	[PERM_INSTANCES_WRITE] = {"org.orchestrators.write", ROLE_ORG_ADMIN, false},
+	[PERM_INSTANCES_LIFECYCLE] = {"org.orchestrators.lifecycle", ROLE_ORG_ADMIN, false},
+	[PERM_TOKENS] = {"org.tokens", ROLE_ORG_ADMIN, false},
+	[PERM_LLM_CONFIGS] = {"org.llm_configs", ROLE_ORG_ADMIN, false},
+	[PERM_LLM_KEYS] = {"org.llm_keys", ROLE_ORG_ADMIN, true},
+	[PERM_ORG_STATS] = {"org.stats", ROLE_ORG_ADMIN, false},
+	[PERM_ADMIN] = {"admin", ROLE_SYS_ADMIN, false},
 };
 
 static bool is_role(enum role role)
