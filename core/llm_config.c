@@ -78,7 +78,7 @@ static const char SQL_LLM_DROP_GENERATIONS[] =
 static const char SQL_LLM_DROP_SECRETS[] =
 	"DELETE FROM sealed_values WHERE owner_id = ? AND NOT EXISTS (SELECT 1 FROM llm_config_generations g "
 	"WHERE g.llm_config_id = sealed_values.owner_id AND (g.key_sealed_id = sealed_values.sealed_id "
-	"OR g.headers_sealed_id = sealed_values.sealed_id)) LIMIT 200";
+	"OR g.headers_sealed_id = sealed_values.sealed_id))";
 
 static const char SQL_LLM_USERS[] = "SELECT i.instance_id, i.name FROM " APPS_OF_IT
 				    "WHERE i.org_id = ? AND i.llm_config_id = ? ORDER BY i.instance_id LIMIT ?";
@@ -636,7 +636,7 @@ static bool reload_apps(struct db *db, const struct version *v, const char *requ
 	return db_exec(db, e);
 }
 
-/* What nothing goes back to. Bounded: what is left over goes with the next change. */
+/* What nothing goes back to. So many at a time: what is left over goes with the next change. */
 static bool drop_old(struct db *db, const struct version *v, struct err *e)
 {
 	db_use(db, SQL_LLM_DROP_GENERATIONS);

@@ -3,6 +3,8 @@
  */
 #include "core/llm_config.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +13,7 @@
 #include "core/instance.h"
 #include "core/keyring.h"
 #include "core/operation.h"
+#include "core/sealed_value.h"
 #include "core/sealing_key.h"
 #include "lib/arena.h"
 #include "tests/fake/servers.h"
@@ -26,23 +29,35 @@ static struct keyring *ring;
 static struct id org;
 static struct worker_identity w1;
 
-/* The file and its row. */
-static bool write_ring(const char *path)
+/* Adds a key to the text and a row for it. */
+static bool add_key(char **text, const char *key_id)
 {
-	struct keyring_key key = {.key_id = "k1"};
+	struct keyring_key key = {.key_id = ""};
 	enum sealing_key_state state;
 	struct secret_key fresh;
 	enum problem problem;
-	char *text;
+	char *longer;
 
 	secret_key_new(&fresh);
 	secret_key_fingerprint(&fresh, key.fingerprint);
-	if (!keyring_text_add(NULL, key.key_id, &fresh, &text, &err))
+	(void)snprintf(key.key_id, sizeof(key.key_id), "%s", key_id);
+	if (!keyring_text_add(*text, key_id, &fresh, &longer, &err))
 		return false;
+	free(*text);
+	*text = longer;
+	return sealing_key_add(fx.db, &key, &state, &problem, &err);
+}
+
+/* k1, which is the current one, and k2. */
+static bool write_ring(const char *path)
+{
+	char *text = NULL;
+	bool ok = add_key(&text, "k1") && add_key(&text, "k2");
 	FILE *f = fopen(path, "w");
-	bool ok = f && fputs(text, f) >= 0 && fclose(f) == 0 && chmod(path, 0600) == 0;
+
+	ok = ok && f && fputs(text, f) >= 0 && fclose(f) == 0 && chmod(path, 0600) == 0;
 	free(text);
-	return ok && sealing_key_add(fx.db, &key, &state, &problem, &err);
+	return ok;
 }
 
 static int start(void)
@@ -700,6 +715,72 @@ static void a_key_copied_to_another_place_does_not_open(void)
 	struct claim c = {0};
 	CU_ASSERT_EQUAL_FATAL(one_claim(fx.db, fx.mem, &w1, &app, 0, &c, &err), CLAIM_BUILD);
 	CU_ASSERT_FALSE(opens(c.row.llm, KEY));
+	/* Nobody else shall find it. */
+	fixture_run(fx.db,
+		    "UPDATE llm_config_generations SET key_sealed_id = NULL WHERE llm_config_id = '%s'; "
+		    "DELETE FROM sealed_values WHERE owner_id = '%s'",
+		    mine.text, mine.text);
+}
+
+/* --- while keys change --- */
+
+/* A worker that builds and builds, on a connection of its own. */
+struct builder {
+	pthread_t thread;
+	struct id app;
+	atomic_bool is_stopping;
+	atomic_uint builds;
+	struct err e; /* of the build that failed */
+};
+
+static bool build_once(struct db *db, struct arena *mem, struct builder *b)
+{
+	struct claim c = {0};
+	char *text = NULL;
+	size_t len = 0;
+
+	arena_clear(mem);
+	if (one_claim(db, mem, &w1, &b->app, 0, &c, &b->e) != CLAIM_BUILD)
+		return err_set(&b->e, ERR_CONFLICT, "not claimed");
+	bool ok = llm_config_open_key(ring, c.row.llm, &text, &len, &b->e) && strcmp(text, KEY) == 0;
+	secret_free(&text, len);
+	return ok;
+}
+
+static void *build_on(void *closure)
+{
+	struct builder *b = closure;
+	struct arena *mem = arena_new(1 << 20);
+	struct db *db = fixture_connect();
+
+	while (!atomic_load(&b->is_stopping) && build_once(db, mem, b))
+		atomic_fetch_add(&b->builds, 1);
+	db_close(&db);
+	arena_free(&mem);
+	return NULL;
+}
+
+static void a_build_opens_its_key_while_all_is_sealed_anew(void)
+{
+	struct id id = made_in(&org);
+	struct builder b = {.app = app_with(&id, "hot", "loaded")};
+	const char *names[] = {"k1", "k2"};
+	unsigned rounds = 0;
+
+	(void)fixture_operation(&b.app, "load", 1);
+	CU_ASSERT_EQUAL_FATAL(pthread_create(&b.thread, NULL, build_on, &b), 0);
+	for (; rounds < 200 || (atomic_load(&b.builds) < 200 && b.e.code == ERR_NONE); rounds++) {
+		struct resealing r = {.from = names[rounds % 2], .to = names[(rounds + 1) % 2]};
+
+		do {
+			CU_ASSERT_TRUE_FATAL(sealed_value_reseal(fx.db, ring, &r, &err));
+		} while (r.seen > 0);
+		CU_ASSERT_EQUAL(r.failed, 0);
+	}
+	atomic_store(&b.is_stopping, true);
+	CU_ASSERT_EQUAL(pthread_join(b.thread, NULL), 0);
+	CU_ASSERT_STRING_EQUAL(b.e.text, "");
+	CU_ASSERT_TRUE(atomic_load(&b.builds) >= 200);
 }
 
 static void ready(const struct id *app, const struct app_row *row)
@@ -926,6 +1007,7 @@ static CU_TestInfo cases[] = {
 	CASE(a_claim_hands_the_llm_config_to_the_build),
 	CASE(an_app_without_one_gets_none),
 	CASE(a_key_copied_to_another_place_does_not_open),
+	CASE(a_build_opens_its_key_while_all_is_sealed_anew),
 	CASE(the_last_good_version_keeps_its_generation),
 	CASE(a_ready_copy_of_the_same_version_is_good_already),
 	CASE(one_that_is_used_is_not_removed),
