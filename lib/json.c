@@ -646,6 +646,16 @@ void jval_add_int(struct jval *obj, const char *key, int64_t n)
 	jval_add(obj, key, val_of(made(json_object_new_int64(n))));
 }
 
+void jval_add_double(struct jval *obj, const char *key, double n)
+{
+	jval_add(obj, key, val_of(json_object_new_double(n)));
+}
+
+void jval_remove(struct jval *obj, const char *key)
+{
+	json_object_object_del(obj_of(obj), key);
+}
+
 void jval_add_bool(struct jval *obj, const char *key, bool b)
 {
 	jval_add(obj, key, val_of(made(json_object_new_boolean(b))));

@@ -55,6 +55,8 @@ void jval_add(struct jval *obj, const char *key, struct jval *child); /* child N
 void jval_add_string(struct jval *obj, const char *key, const char *s);
 void jval_add_int(struct jval *obj, const char *key, int64_t n);
 void jval_add_bool(struct jval *obj, const char *key, bool b);
+void jval_add_double(struct jval *obj, const char *key, double n);
+void jval_remove(struct jval *obj, const char *key);
 void jval_push(struct jval *array, struct jval *child);
 /* A second owner of the same value (it is never changed afterwards). */
 struct jval *jval_ref(struct jval *v);
