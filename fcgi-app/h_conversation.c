@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The conversations of the token that asks: listed, read, deleted. Nobody sees another token's. */
+#include "fcgi-app/handlers.h"
+
+#include <stdlib.h>
+
+#include "core/conversation.h"
+#include "fcgi-app/auth.h"
+#include "fcgi-app/fields.h"
+#include "fcgi-app/page.h"
+#include "fcgi-app/render.h"
+#include "fcgi-app/request.h"
+#include "lib/arena.h"
+#include "lib/json.h"
+
+static struct jval *render(const struct conversation *c)
+{
+	struct jval *o = jval_new_object();
+
+	jval_add_string(o, "conversation_id", c->conversation_id.text);
+	jval_add_string(o, "instance_id", c->instance_id.text);
+	jval_add_int(o, "message_count", c->message_count);
+	jval_add_string(o, "created_at", c->created_at);
+	jval_add_string(o, "updated_at", c->updated_at);
+	return o;
+}
+
+enum next h_conversation_list(struct request *req, struct response *res, struct err *e)
+{
+	struct conversation *list = NULL;
+	unsigned count = 0;
+	struct page page;
+	struct visit v = {0};
+	enum next next = NEXT_FAIL;
+
+	if (!auth_enter(req, res, &v, &next, e) || !page_read(req, res, &page, &next))
+		goto out;
+	next = NEXT_FAIL;
+	if (!conversation_list(v.db, req->mem, &req->org_id, &v.access.caller.token_id, page_after(&page),
+			       page.limit + 1, &list, &count, e))
+		goto out;
+	struct jval *items = jval_new_array();
+	unsigned shown = count > page.limit ? page.limit : count;
+	for (unsigned i = 0; i < shown; i++)
+		jval_push(items, render(&list[i]));
+	next = answer(res, 200, render_page(items, count > shown ? &list[shown - 1].conversation_id : NULL));
+out:
+	auth_leave(req, &v);
+	return next;
+}
+
+static struct jval *render_message(const struct conversation_message *m)
+{
+	struct jval *o = jval_new_object();
+
+	jval_add_int(o, "n", m->n);
+	jval_add_string(o, "role", m->role);
+	jval_add_string(o, "content", m->content);
+	if (m->tokens_in >= 0 && m->tokens_out >= 0) {
+		struct jval *usage = jval_new_object();
+		jval_add_int(usage, "prompt_tokens", m->tokens_in);
+		jval_add_int(usage, "completion_tokens", m->tokens_out);
+		jval_add_int(usage, "total_tokens", m->tokens_in + m->tokens_out);
+		jval_add(o, "usage", usage);
+	}
+	jval_add_string(o, "created_at", m->created_at);
+	return o;
+}
+
+struct message_page {
+	uint32_t after_n;
+	unsigned limit;
+};
+
+/* ?after=<n of a message>&limit=. False: *ret_next. */
+static bool read_message_page(struct request *req, struct response *res, struct message_page *ret_page,
+			      enum next *ret_next)
+{
+	struct field_errors *errors = arena_alloc(req->mem, sizeof(*errors));
+	bool is_limit_good, is_after_good;
+	const char *limit = request_query(req, "limit", &is_limit_good);
+	const char *after = request_query(req, "after", &is_after_good);
+	char *limit_end = NULL, *after_end = NULL;
+	unsigned long limit_n = limit ? strtoul(limit, &limit_end, 10) : PAGE_LIMIT_DEFAULT;
+	unsigned long after_n = after ? strtoul(after, &after_end, 10) : 0;
+
+	if (!errors) {
+		*ret_next = refuse(res, PROBLEM_INTERNAL, NULL);
+		return false;
+	}
+	errors->mem = req->mem;
+	errors->count = 0;
+	if (!is_limit_good || (limit_end && *limit_end) || (limit && !*limit) || limit_n < 1 ||
+	    limit_n > PAGE_LIMIT_MAX)
+		fields_fail(errors, "limit", "must be an integer from 1 to 200");
+	if (!is_after_good || (after_end && *after_end) || (after && !*after) || after_n > UINT32_MAX)
+		fields_fail(errors, "after", "must be the number of a message");
+	if (errors->count > 0) {
+		*ret_next = refuse_fields(res, errors);
+		return false;
+	}
+	*ret_page = (struct message_page){.after_n = (uint32_t)after_n, .limit = (unsigned)limit_n};
+	return true;
+}
+
+/* The conversation with a page of its messages. */
+static struct jval *render_whole(const struct conversation *c, const struct conversation_message *messages,
+				 unsigned count, unsigned limit)
+{
+	struct jval *o = render(c), *items = jval_new_array();
+	unsigned shown = count > limit ? limit : count;
+
+	for (unsigned i = 0; i < shown; i++)
+		jval_push(items, render_message(&messages[i]));
+	jval_add(o, "messages", items);
+	if (count > shown)
+		jval_add_int(o, "next", messages[shown - 1].n);
+	else
+		jval_add(o, "next", NULL);
+	return o;
+}
+
+enum next h_conversation_get(struct request *req, struct response *res, struct err *e)
+{
+	enum problem problem = PROBLEM_CONVERSATION_NOT_FOUND;
+	struct conversation_message *messages = NULL;
+	struct conversation conversation;
+	struct message_page page;
+	unsigned count = 0;
+	struct visit v = {0};
+	enum next next = NEXT_FAIL;
+
+	if (!auth_enter(req, res, &v, &next, e) || !read_message_page(req, res, &page, &next))
+		goto out;
+	next = NEXT_FAIL;
+	if (id_is_set(&req->item_id) && !conversation_get(v.db, req->mem, &req->org_id, &v.access.caller.token_id,
+							  &req->item_id, &conversation, &problem, e))
+		goto out;
+	if (problem != PROBLEM_NONE)
+		next = refuse(res, problem, NULL);
+	else if (conversation_messages(v.db, req->mem, &req->item_id, page.after_n, page.limit + 1, &messages, &count,
+				       e))
+		next = answer(res, 200, render_whole(&conversation, messages, count, page.limit));
+out:
+	auth_leave(req, &v);
+	return next;
+}
+
+enum next h_conversation_delete(struct request *req, struct response *res, struct err *e)
+{
+	enum problem problem = PROBLEM_CONVERSATION_NOT_FOUND;
+	struct visit v = {0};
+	enum next next = NEXT_FAIL;
+
+	if (!auth_enter(req, res, &v, &next, e))
+		goto out;
+	next = NEXT_FAIL;
+	if (id_is_set(&req->item_id) &&
+	    !conversation_delete(v.db, &req->org_id, &v.access.caller.token_id, &req->item_id, &problem, e))
+		goto out;
+	if (problem == PROBLEM_NONE)
+		next = answer(res, 204, NULL);
+	else
+		next = refuse(res, problem, NULL);
+out:
+	auth_leave(req, &v);
+	return next;
+}

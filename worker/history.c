@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One struct goes through the jobs of a turn: begin, and then end or abandon. */
+#include "worker/history.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/chat_wire.h"
+#include "core/conversation.h"
+#include "lib/clock.h"
+#include "lib/json.h"
+#include "lib/log.h"
+#include "lib/xalloc.h"
+#include "worker/engine.h"
+
+#define LIMIT_S_MIN 1
+#define LIMIT_S_NONE 3600 /* of a request without a deadline */
+#define GRACE_S 30        /* for saving, behind the turn's deadline */
+
+struct history {
+	struct engine *engine;
+	struct conversation_turn turn;
+	struct jval *messages; /* what was read */
+	struct conversation_said said;
+	char *texts; /* of said */
+	enum problem problem;
+	history_begun begun;
+	history_ended ended;
+	void *closure;
+};
+
+static void history_free(struct history *h)
+{
+	jval_free(&h->messages);
+	free(h->texts);
+	free(h);
+}
+
+/* --- begin --- */
+
+static bool work_begin(struct db *db, void *data, struct err *e)
+{
+	struct history *h = data;
+
+	return conversation_begin(db, &h->turn, &h->messages, &h->problem, e);
+}
+
+static enum problem problem_of(const struct history *h, bool ok, const struct err *e, const char *what)
+{
+	if (ok)
+		return h->problem;
+	log_warn(what, "conversation=%s error=%s", h->turn.conversation_id.text, e->text);
+	return problem_of_err(e);
+}
+
+static void done_begin(struct engine *engine, void *data, bool ok, const struct err *e)
+{
+	struct history *h = data;
+	struct jval *messages = h->messages;
+	enum problem problem = problem_of(h, ok, e, "conversation not begun");
+
+	(void)engine;
+	h->messages = NULL;
+	h->begun(h->closure, problem, messages);
+}
+
+static int64_t limit_s(const struct chat_request *request)
+{
+	int64_t left_s = LIMIT_S_NONE;
+
+	if (request->deadline_unix_ms != 0)
+		left_s = (request->deadline_unix_ms - clock_unix_ms()) / 1000;
+	return (left_s > LIMIT_S_MIN ? left_s : LIMIT_S_MIN) + GRACE_S;
+}
+
+struct history *history_begin(struct engine *engine, const struct chat_request *request, int64_t messages_max,
+			      int64_t tokens_max, history_begun begun, void *closure)
+{
+	struct history *h = xcalloc(1, sizeof(*h));
+
+	h->engine = engine;
+	h->turn = (struct conversation_turn){
+		.conversation_id = request->session_id,
+		.org_id = request->org_id,
+		.token_id = request->token_id,
+		.instance_id = request->instance_id,
+		.turn_id = id_new(),
+		.is_new = request->is_new_session,
+		.limit_s = limit_s(request),
+		.messages_max = messages_max,
+		.tokens_max = tokens_max,
+	};
+	h->begun = begun;
+	h->closure = closure;
+	engine_job(engine, work_begin, done_begin, h);
+	return h;
+}
+
+/* --- end --- */
+
+static bool work_end(struct db *db, void *data, struct err *e)
+{
+	struct history *h = data;
+
+	return conversation_end(db, &h->turn, &h->said, &h->problem, e);
+}
+
+static void done_end(struct engine *engine, void *data, bool ok, const struct err *e)
+{
+	struct history *h = data;
+
+	(void)engine;
+	h->ended(h->closure, problem_of(h, ok, e, "conversation not saved"));
+	history_free(h);
+}
+
+void history_end(struct history **handle, const char *user, size_t user_len, const char *assistant,
+		 size_t assistant_len, uint64_t tokens_in, uint64_t tokens_out, history_ended ended, void *closure)
+{
+	struct history *h = *handle;
+
+	*handle = NULL;
+	h->texts = xmalloc(user_len + assistant_len + 1);
+	memcpy(h->texts, user, user_len);
+	memcpy(h->texts + user_len, assistant, assistant_len);
+	h->said = (struct conversation_said){
+		.user = h->texts,
+		.user_len = user_len,
+		.assistant = h->texts + user_len,
+		.assistant_len = assistant_len,
+		.tokens_in = tokens_in,
+		.tokens_out = tokens_out,
+	};
+	h->ended = ended;
+	h->closure = closure;
+	engine_job(h->engine, work_end, done_end, h);
+}
+
+/* --- abandon --- */
+
+static bool work_abandon(struct db *db, void *data, struct err *e)
+{
+	const struct history *h = data;
+
+	return conversation_abandon(db, &h->turn, e);
+}
+
+static void done_abandon(struct engine *engine, void *data, bool ok, const struct err *e)
+{
+	(void)engine;
+	if (!ok)
+		log_debug("conversation not given free; it is when its turn's time is over", "error=%s", e->text);
+	history_free(data);
+}
+
+void history_abandon(struct history **handle)
+{
+	struct history *h = *handle;
+
+	if (h == NULL)
+		return;
+	*handle = NULL;
+	engine_job(h->engine, work_abandon, done_abandon, h);
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A turn's conversation, from the loop: taken and read before the turn, ended or given free after it, in jobs of the
+ * thread pool. One for each turn that keeps one.
+ */
+#ifndef WORKER_HISTORY_H
+#define WORKER_HISTORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/problem.h"
+
+struct chat_request;
+struct engine;
+struct history;
+struct jval;
+
+/* On the loop, once. history is yours where problem is PROBLEM_NONE. */
+typedef void (*history_begun)(void *closure, enum problem problem, struct jval *messages);
+typedef void (*history_ended)(void *closure, enum problem problem);
+
+/* request: of a caller with a token; borrowed until `begun`. */
+struct history *history_begin(struct engine *engine, const struct chat_request *request, int64_t messages_max,
+			      int64_t tokens_max, history_begun begun, void *closure);
+/* Saves what both said; the texts are copied. `ended` tells whether they stand; the history is gone then. */
+void history_end(struct history **history, const char *user, size_t user_len, const char *assistant,
+		 size_t assistant_len, uint64_t tokens_in, uint64_t tokens_out, history_ended ended, void *closure);
+/* Gives the conversation free, nothing is saved. Accepts NULL. */
+void history_abandon(struct history **history);
+
+#endif
