@@ -15,6 +15,8 @@ GRANT SELECT ON placements             TO hearth_app@localhost;
 GRANT SELECT ON worker_stats           TO hearth_app@localhost;
 GRANT SELECT ON instance_stats         TO hearth_app@localhost;
 GRANT SELECT ON sealing_keys           TO hearth_app@localhost;
+GRANT SELECT ON conversation_messages  TO hearth_app@localhost;
+GRANT SELECT, DELETE         ON conversations          TO hearth_app@localhost;
 GRANT SELECT, INSERT         ON audit_log              TO hearth_app@localhost;
 GRANT SELECT, INSERT, UPDATE ON organizations          TO hearth_app@localhost;
 GRANT SELECT, INSERT, UPDATE ON api_tokens             TO hearth_app@localhost;
@@ -36,6 +38,8 @@ GRANT INSERT, UPDATE, DELETE ON placements             TO hearth_worker@localhos
 GRANT INSERT, UPDATE, DELETE ON worker_stats           TO hearth_worker@localhost;
 GRANT INSERT, UPDATE, DELETE ON instance_stats         TO hearth_worker@localhost;
 GRANT INSERT, DELETE         ON sealing_key_holders    TO hearth_worker@localhost;
+GRANT INSERT, UPDATE, DELETE ON conversations          TO hearth_worker@localhost;
+GRANT INSERT                 ON conversation_messages  TO hearth_worker@localhost;
 
 GRANT UPDATE ON organizations TO hearth_ctl@localhost;
 GRANT UPDATE ON api_tokens    TO hearth_ctl@localhost;

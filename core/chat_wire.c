@@ -15,7 +15,7 @@
 #include "lib/json.h"
 
 #define REQUEST_VERSION 1
-#define REQUEST_DEPTH_MAX 4
+#define REQUEST_DEPTH_MAX 40    /* messages and the schemas of tools */
 #define ESCAPE_MAX 6            /* one byte of a string is at most \u00XX */
 #define REQUEST_REST_BYTES 4096 /* all but the message */
 
@@ -31,6 +31,12 @@ void chat_subject(const struct id *instance_id, char ret_subject[CHAT_SUBJECT_SI
 	snprintf(ret_subject, CHAT_SUBJECT_SIZE, CHAT_SUBJECT_PREFIX "%s", instance_id->text);
 }
 
+static void add_optional(struct jval *root, const char *key, struct jval *value)
+{
+	if (value)
+		jval_add(root, key, jval_ref(value));
+}
+
 void chat_request_encode(const struct chat_request *request, struct buf *out)
 {
 	struct jval *root = jval_new_object();
@@ -41,9 +47,17 @@ void chat_request_encode(const struct chat_request *request, struct buf *out)
 	jval_add_string(root, "org_id", request->org_id.text);
 	jval_add_string(root, "session_id", request->session_id.text);
 	jval_add_bool(root, "stream", request->stream);
+	if (id_is_set(&request->token_id)) {
+		jval_add_string(root, "token_id", request->token_id.text);
+		jval_add_bool(root, "is_new_session", request->is_new_session);
+	}
 	jval_add_int(root, "deadline_unix_ms", request->deadline_unix_ms);
 	jval_add_string(root, "request_id", request->request_id);
 	jval_add(root, "message", jval_new_string(request->message, request->message_len));
+	add_optional(root, "messages", request->messages);
+	add_optional(root, "tools", request->tools);
+	add_optional(root, "tool_choice", request->tool_choice);
+	add_optional(root, "parameters", request->parameters);
 	const char *text = jval_text(root, &len);
 	buf_append(out, text, len);
 	jval_free(&root);
@@ -57,6 +71,12 @@ static bool read_id(const struct jval *root, const char *key, struct id *ret_id,
 	if (!s || !id_parse(s, len, ret_id))
 		return err_set(e, ERR_INPUT, "%s is not an id", key);
 	return true;
+}
+
+static bool read_owner(const struct jval *root, struct chat_request *request, struct err *e)
+{
+	request->is_new_session = jval_bool(jval_get(root, "is_new_session"));
+	return !jval_get(root, "token_id") || read_id(root, "token_id", &request->token_id, e);
 }
 
 static bool read_message(const struct jval *root, struct arena *mem, struct chat_request *request, struct err *e)
@@ -84,7 +104,25 @@ static bool read_request_id(const struct jval *root, struct arena *mem, struct c
 	return true;
 }
 
-static bool read_request(const struct jval *root, struct arena *mem, struct chat_request *request, struct err *e)
+/* The worker hands them to a model as they are; what they hold was checked by the application. */
+static bool read_openai(struct jval *root, struct chat_request *request, struct err *e)
+{
+	request->messages = jval_get(root, "messages");
+	request->tools = jval_get(root, "tools");
+	request->tool_choice = jval_get(root, "tool_choice");
+	request->parameters = jval_get(root, "parameters");
+	if ((request->messages && jval_type(request->messages) != JVAL_ARRAY) ||
+	    (request->tools && jval_type(request->tools) != JVAL_ARRAY) ||
+	    (request->parameters && jval_type(request->parameters) != JVAL_OBJECT))
+		return err_set(e, ERR_INPUT, "messages, tools or parameters have another type than they must");
+	if (request->messages || request->tools || request->parameters)
+		request->root = jval_ref(root);
+	else
+		request->tool_choice = NULL;
+	return true;
+}
+
+static bool read_request(struct jval *root, struct arena *mem, struct chat_request *request, struct err *e)
 {
 	const struct jval *stream = jval_get(root, "stream");
 	const struct jval *deadline = jval_get(root, "deadline_unix_ms");
@@ -96,15 +134,16 @@ static bool read_request(const struct jval *root, struct arena *mem, struct chat
 	request->stream = jval_bool(stream);
 	request->deadline_unix_ms = jval_int(deadline);
 	return read_id(root, "instance_id", &request->instance_id, e) && read_id(root, "org_id", &request->org_id, e) &&
-	       read_id(root, "session_id", &request->session_id, e) && read_request_id(root, mem, request, e) &&
-	       read_message(root, mem, request, e);
+	       read_id(root, "session_id", &request->session_id, e) && read_owner(root, request, e) &&
+	       read_request_id(root, mem, request, e) && read_message(root, mem, request, e) &&
+	       read_openai(root, request, e);
 }
 
 bool chat_request_parse(const char *data, size_t len, struct arena *mem, struct chat_request *ret_request,
 			struct err *e)
 {
 	const struct json_limits limits = {
-		.bytes_max = CHAT_MESSAGE_BYTES_MAX * ESCAPE_MAX + REQUEST_REST_BYTES,
+		.bytes_max = CHAT_MESSAGE_BYTES_MAX * ESCAPE_MAX + CHAT_MESSAGES_BYTES_MAX + REQUEST_REST_BYTES,
 		.depth_max = REQUEST_DEPTH_MAX,
 	};
 	struct chat_request request = {0};
@@ -125,10 +164,19 @@ bool chat_request_parse(const char *data, size_t len, struct arena *mem, struct 
 	*ret_request = request;
 	ok = true;
 out:
-	if (!ok)
+	if (!ok) {
+		chat_request_clear(&request);
 		err_ctx(e, "chat request");
+	}
 	jval_free(&root);
 	return ok;
+}
+
+void chat_request_clear(struct chat_request *request)
+{
+	jval_free(&request->root);
+	jval_free(&request->history);
+	request->messages = request->tools = request->tool_choice = request->parameters = NULL;
 }
 
 void chat_reply_encode(uint64_t n, enum chat_kind kind, const char *arg, const char *body, size_t body_len,

@@ -25,6 +25,7 @@
 
 struct arena;
 struct buf;
+struct jval;
 
 #define CHAT_SUBJECT_PREFIX "hearth.chat."
 #define CHAT_SUBJECT_SIZE 56
@@ -33,17 +34,26 @@ struct buf;
 #define CHAT_CANCEL_SUBJECT_SIZE 96
 #define CHAT_KEEPALIVE_MS 10000
 #define CHAT_FIRST_REPLY_MS 2000
-#define CHAT_SILENCE_MAX_MS 25000     /* two keep-alives lost */
-#define CHAT_MESSAGE_BYTES_MAX 262144 /* of the user's message */
+#define CHAT_SILENCE_MAX_MS 25000      /* two keep-alives lost */
+#define CHAT_MESSAGE_BYTES_MAX 262144  /* of the user's message */
+#define CHAT_MESSAGES_BYTES_MAX 786432 /* of all messages, tools and parameters, as JSON */
 
 struct chat_request {
 	struct id instance_id, org_id;
-	struct id session_id; /* the conversation; made by the app where the client gave none */
+	struct id session_id; /* the conversation; made by the app where the client gave none … */
+	bool is_new_session;  /* … and this is the turn it begins with */
+	struct id token_id;   /* whose it is; "": the turn belongs to no conversation */
 	const char *message;  /* UTF-8 */
 	size_t message_len;
 	bool stream;
 	int64_t deadline_unix_ms; /* dropped when it has passed */
 	const char *request_id;
+	/* What a caller of /v1/chat/completions brings, in the shapes of that API; NULL: nothing. `messages` are the
+	 * whole conversation, and `message` its last user's text. Borrowed where the request is made, from `root` where
+	 * it was parsed. */
+	struct jval *messages, *tools, *tool_choice, *parameters;
+	struct jval *history; /* not on the bus: messages of the conversation, read by the worker; owned */
+	struct jval *root;    /* owned; only where it was parsed */
 };
 
 enum chat_kind { CHAT_ACCEPTED, CHAT_EVENT, CHAT_KEEPALIVE, CHAT_END };
@@ -60,9 +70,10 @@ struct chat_reply {
 
 void chat_subject(const struct id *instance_id, char ret_subject[CHAT_SUBJECT_SIZE]);
 void chat_request_encode(const struct chat_request *request, struct buf *out);
-/* Strings live in mem. ERR_INPUT. */
+/* Strings live in mem. ERR_INPUT. What it owns is freed by chat_request_clear. */
 bool chat_request_parse(const char *data, size_t len, struct arena *mem, struct chat_request *ret_request,
 			struct err *e) MUST_CHECK;
+void chat_request_clear(struct chat_request *request);
 /* arg: as above, without blanks or newlines; body may be NULL. */
 void chat_reply_encode(uint64_t n, enum chat_kind kind, const char *arg, const char *body, size_t body_len,
 		       struct buf *out);

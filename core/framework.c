@@ -11,7 +11,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "lib/id.h"
+#include "core/agent_config.h"
+#include "core/framework_private.h"
 #include "lib/json.h"
 #include "lib/macros.h"
 
@@ -19,17 +20,10 @@
 #define ECHO_WORD_DELAY_MAX 60000
 #define ECHO_BUILD_DELAY_MAX 600000
 #define ECHO_BUILD_FAIL_MAX 255
-#define AGENT_MODEL_MAX 200
 #define CONFIG_BYTES_MAX ((size_t)16 * 1024 * 1024) /* of one that was accepted already */
 #define CONFIG_DEPTH_MAX 64
 
-/* Errors beyond max are counted, not kept. */
-struct error_list {
-	struct field_error *errors;
-	size_t max, count;
-};
-
-static void add_error(struct error_list *list, const char *field, const char *reason)
+void error_list_add(struct error_list *list, const char *field, const char *reason)
 {
 	if (list->count < list->max)
 		list->errors[list->count] = (struct field_error){field, reason};
@@ -65,14 +59,20 @@ static bool is_known(void *closure, const char *key, struct jval *v)
 	return false;
 }
 
-/* A misspelt field would else be ignored in silence. */
-static void refuse_unknown(const struct jval *config, const char *const *known, struct error_list *list)
+void error_list_refuse_unknown(struct error_list *list, const struct jval *object, const char *const *known,
+			       const char *field)
 {
 	struct unknown_search search = {.known = known};
 
-	jval_each(config, is_known, &search);
+	if (jval_type(object) == JVAL_NULL)
+		return;
+	if (jval_type(object) != JVAL_OBJECT) {
+		error_list_add(list, field, "must be an object");
+		return;
+	}
+	jval_each(object, is_known, &search);
 	if (search.found)
-		add_error(list, "config", "has a field that this framework does not know");
+		error_list_add(list, field, "has a field that this framework does not know");
 }
 
 static size_t echo_check(const struct jval *config, struct field_error *errors, size_t max)
@@ -82,16 +82,16 @@ static size_t echo_check(const struct jval *config, struct field_error *errors, 
 	const struct jval *fail = jval_get(config, "build_fail");
 
 	if (jval_has(config, "prefix") && !is_string_of(jval_get(config, "prefix"), 0, ECHO_PREFIX_MAX))
-		add_error(&list, "config.prefix", "must be a string of at most 16384 bytes");
+		error_list_add(&list, "config.prefix", "must be a string of at most 16384 bytes");
 	if (jval_has(config, "word_delay_ms") &&
 	    !is_int_from_0_to(jval_get(config, "word_delay_ms"), ECHO_WORD_DELAY_MAX))
-		add_error(&list, "config.word_delay_ms", "must be an integer from 0 to 60000");
+		error_list_add(&list, "config.word_delay_ms", "must be an integer from 0 to 60000");
 	if (jval_has(config, "build_delay_ms") &&
 	    !is_int_from_0_to(jval_get(config, "build_delay_ms"), ECHO_BUILD_DELAY_MAX))
-		add_error(&list, "config.build_delay_ms", "must be an integer from 0 to 600000");
+		error_list_add(&list, "config.build_delay_ms", "must be an integer from 0 to 600000");
 	if (jval_type(fail) != JVAL_NULL && !is_string_of(fail, 1, ECHO_BUILD_FAIL_MAX))
-		add_error(&list, "config.build_fail", "must be null or a string of 1 to 255 bytes");
-	refuse_unknown(config, known, &list);
+		error_list_add(&list, "config.build_fail", "must be null or a string of 1 to 255 bytes");
+	error_list_refuse_unknown(&list, config, known, "config");
 	return list.count;
 }
 
@@ -105,20 +105,6 @@ void echo_config_read(const struct jval *config, struct echo_config *ret_config)
 		.build_delay_ms = (int)jval_int(jval_get(config, "build_delay_ms")),
 		.build_fail = jval_string(jval_get(config, "build_fail"), NULL),
 	};
-}
-
-static size_t agent_check(const struct jval *config, struct field_error *errors, size_t max)
-{
-	struct error_list list = {errors, max, 0};
-	struct id id;
-	size_t len;
-	const char *llm_config_id = jval_string(jval_get(config, "llm_config_id"), &len);
-
-	if (!llm_config_id || !id_parse(llm_config_id, len, &id))
-		add_error(&list, "config.llm_config_id", "must be the id of an LLM config of the organization");
-	if (!is_string_of(jval_get(config, "model"), 1, AGENT_MODEL_MAX))
-		add_error(&list, "config.model", "must be a string of 1 to 200 bytes");
-	return list.count;
 }
 
 const char *framework_llm_config_id(const char *framework, const struct jval *config)
@@ -146,7 +132,7 @@ static const char *const single_only[] = {"single", NULL};
 
 static const struct framework frameworks[] = {
 	{.name = FRAMEWORK_DEFAULT, .modes = single_only, .check = echo_check},
-	{.name = FRAMEWORK_AGENT, .modes = single_only, .check = agent_check},
+	{.name = FRAMEWORK_AGENT, .modes = single_only, .check = agent_config_check},
 };
 
 const struct framework *framework_find(const char *name)

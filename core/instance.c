@@ -66,6 +66,9 @@ static const char SQL_INSTANCE_WRITE_SETTINGS[] =
 	"good_llm_config_id = IF(?, NULL, good_llm_config_id), "
 	"deleted_at = IF(?, UTC_TIMESTAMP(3), deleted_at), updated_at = UTC_TIMESTAMP(3) WHERE instance_id = ?";
 
+static const char SQL_INSTANCE_BY_NAME[] =
+	"SELECT instance_id FROM orchestrator_instances WHERE org_id = ? AND living_name = ?";
+
 enum {
 	ROW_ID,
 	ROW_ORG,
@@ -108,6 +111,22 @@ void instance_config_hash(const char *framework, const char *mode, const char *c
 }
 
 /* --- reading --- */
+
+bool instance_find_name(struct db *db, const struct id *org_id, const char *name, struct id *ret_instance_id,
+			struct err *e)
+{
+	enum db_result result;
+
+	*ret_instance_id = (struct id){""};
+	db_use(db, SQL_INSTANCE_BY_NAME);
+	db_bind_id(db, org_id);
+	db_bind_str(db, name);
+	result = sql_first(db, e);
+	if (result == DB_ROW)
+		*ret_instance_id = db_col_id(db, 0);
+	db_done(db);
+	return result != DB_FAIL;
+}
 
 void instance_from_row(struct db *db, struct arena *mem, unsigned first, struct instance *ret_instance)
 {

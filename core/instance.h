@@ -60,6 +60,10 @@ bool instance_get(struct db *db, struct arena *mem, const struct id *instance_id
 bool instance_list(struct db *db, struct arena *mem, const struct id *org_id, const struct id *after, unsigned limit,
 		   struct instance **ret_instances, unsigned *ret_count, struct err *e) MUST_CHECK;
 
+/* The living App of that name; "" where there is none. */
+bool instance_find_name(struct db *db, const struct id *org_id, const char *name, struct id *ret_instance_id,
+			struct err *e) MUST_CHECK;
+
 struct instance_change { /* NULL / -1: leave */
 	const char *name;
 	int tier;            /* enum tier */

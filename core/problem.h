@@ -35,6 +35,8 @@ enum problem {
 	PROBLEM_NAME_TAKEN,
 	PROBLEM_LLM_CONFIG_IN_USE,
 	PROBLEM_NO_SEALING_KEY,
+	PROBLEM_CONVERSATION_NOT_FOUND,
+	PROBLEM_CONVERSATION_BUSY, /* another turn of it is under way */
 	PROBLEM_TOO_MANY_TURNS,
 	PROBLEM_DB_UNAVAILABLE,
 	PROBLEM_BUS_UNAVAILABLE,
@@ -44,6 +46,11 @@ enum problem {
 	PROBLEM_INSTANCE_FAILED,
 	PROBLEM_WORKER_UNRESPONSIVE,
 	PROBLEM_TURN_TIMEOUT,
+	PROBLEM_TURN_LIMIT,           /* a bound of the App: hops, tool calls, tokens, bytes */
+	PROBLEM_PROVIDER_FAILED,      /* it refused, or answered what is no answer */
+	PROBLEM_PROVIDER_UNAVAILABLE, /* not reached, failing, or given a pause by its breaker */
+	PROBLEM_PROVIDER_LIMITED,     /* it answered 429 */
+	PROBLEM_PROVIDER_TIMEOUT,
 	PROBLEM_INTERNAL, /* 500 internal: our mistake; the log has the request id */
 	PROBLEM_BUSY,     /* 503 busy: all database connections or threads are taken */
 	PROBLEM_COUNT

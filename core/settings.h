@@ -41,6 +41,13 @@ struct settings {
 		char *file; /* the key ring; NULL: none, nothing can be sealed or opened */
 	} keys;
 	struct {
+		int64_t connect_timeout_s, first_byte_timeout_s, idle_timeout_s;
+		int64_t attempts_max;
+		int64_t retry_max_s; /* the longest pause between two attempts, also of a Retry-After */
+		int64_t answer_max_bytes;
+		int64_t connections_max; /* of one worker, to all providers; 0: no limit */
+		int64_t breaker_failures, breaker_pause_s, breaker_pause_max_s;
+		char *ca_file;          /* NULL: the system's */
 		char *allowed_networks; /* CIDR list (lib/netaddr.h); NULL: none */
 	} llm;
 	struct {
@@ -75,7 +82,9 @@ struct settings {
 		int64_t ttl_s;   /* demand Apps whose App and org set none */
 		int64_t drain_s; /* unload and SIGTERM wait for turns so long */
 		int64_t build_timeout_s;
-		int64_t turns_max; /* in flight; past it 429 too_many_turns */
+		int64_t turns_max;                         /* in flight; past it 429 too_many_turns */
+		int64_t org_turns_max;                     /* of one organization; 0: no limit */
+		int64_t turn_queue_max, turn_queue_wait_s; /* turns beyond an App's or organization's limit */
 		int64_t lease_s, recovery_s, reconcile_s, stats_s;
 		int64_t history_hours; /* worker_stats rows are kept so long */
 	} worker;

@@ -31,15 +31,15 @@ static const char SQL_GUARD[] =
 static const char SQL_WORKER_STATS[] =
 	"INSERT INTO worker_stats (worker_id, flushed_at, incarnation, flush_number, hot_count, demand_count,"
 	" loading_count, failed_count, model_count, bundle_count, memory_bytes, turns_in_flight, turns_total,"
-	" errors_total, loads_total, evictions_total, events_waiting, events_redelivered)"
-	" VALUES (?, UTC_TIMESTAMP(3), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+	" errors_total, loads_total, evictions_total, events_waiting, events_redelivered, breakers)"
+	" VALUES (?, UTC_TIMESTAMP(3), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 	" ON DUPLICATE KEY UPDATE incarnation = VALUES(incarnation), flush_number = VALUES(flush_number),"
 	" hot_count = VALUES(hot_count), demand_count = VALUES(demand_count), loading_count = VALUES(loading_count),"
 	" failed_count = VALUES(failed_count), model_count = VALUES(model_count), bundle_count = VALUES(bundle_count),"
 	" memory_bytes = VALUES(memory_bytes), turns_in_flight = VALUES(turns_in_flight),"
 	" turns_total = VALUES(turns_total), errors_total = VALUES(errors_total), loads_total = VALUES(loads_total),"
 	" evictions_total = VALUES(evictions_total), events_waiting = VALUES(events_waiting),"
-	" events_redelivered = VALUES(events_redelivered)";
+	" events_redelivered = VALUES(events_redelivered), breakers = VALUES(breakers)";
 
 /* The columns of a delta: their place in a row's JSON array. */
 #define N(place, name) #name " BIGINT UNSIGNED PATH '$[" #place "]'"
@@ -47,22 +47,25 @@ static const char SQL_WORKER_STATS[] =
 static const char SQL_DELTAS[] =
 	"INSERT INTO instance_stats (instance_id, org_id, turns, errors, loads, cold_starts, reloads, failed_builds,"
 	" evicted_idle, evicted_room, evicted_quota, tokens_in, tokens_out, latency_us_sum, latency_us_max,"
-	" build_us_sum, last_turn_at, updated_at)"
+	" provider_us_sum, tools_us_sum, build_us_sum, last_turn_at, updated_at)"
 	" SELECT j.instance_id, j.org_id, j.turns, j.errors, j.loads, j.cold_starts, j.reloads, j.failed_builds,"
 	" j.evicted_idle, j.evicted_room, j.evicted_quota, j.tokens_in, j.tokens_out, j.latency_us_sum,"
-	" j.latency_us_max, j.build_us_sum, IF(j.turns > 0, UTC_TIMESTAMP(3), NULL), UTC_TIMESTAMP(3)"
-	" FROM JSON_TABLE(?, '$[*]' COLUMNS (instance_id CHAR(36) PATH '$[0]', org_id CHAR(36) PATH '$[1]'," //
-	N(2, turns) "," N(3, errors) "," N(4, loads) "," N(5, cold_starts) "," N(6, reloads) ","             //
-	N(7, failed_builds) "," N(8, evicted_idle) "," N(9, evicted_room) "," N(10, evicted_quota) ","       //
-	N(11, tokens_in) "," N(12, tokens_out) "," N(13, latency_us_sum) "," N(14, latency_us_max) ","       //
-	N(15, build_us_sum) ")) j ON DUPLICATE KEY UPDATE "                                                  //
-	ADD(turns) "," ADD(errors) "," ADD(loads) "," ADD(cold_starts) "," ADD(reloads) ","                  //
-	ADD(failed_builds) "," ADD(evicted_idle) "," ADD(evicted_room) "," ADD(evicted_quota) ","            //
-	ADD(tokens_in) "," ADD(tokens_out) "," ADD(latency_us_sum) "," ADD(
-		build_us_sum) "," //
-			      "latency_us_max = GREATEST(instance_stats.latency_us_max, VALUES(latency_us_max)),"
-			      " last_turn_at = COALESCE(VALUES(last_turn_at), instance_stats.last_turn_at), updated_at "
-			      "= VALUES(updated_at)";
+	" j.latency_us_max, j.provider_us_sum, j.tools_us_sum, j.build_us_sum, IF(j.turns > 0, UTC_TIMESTAMP(3), "
+	"NULL), UTC_TIMESTAMP(3)"
+	" FROM JSON_TABLE(?, '$[*]' COLUMNS (instance_id CHAR(36) PATH '$[0]', org_id CHAR(36) PATH '$[1]',"   //
+	N(2, turns) "," N(3, errors) "," N(4, loads) "," N(5, cold_starts) "," N(6, reloads) ","               //
+	N(7, failed_builds) "," N(8, evicted_idle) "," N(9, evicted_room) "," N(10, evicted_quota) ","         //
+	N(11, tokens_in) "," N(12, tokens_out) "," N(13, latency_us_sum) "," N(14, latency_us_max) ","         //
+	N(15, provider_us_sum) "," N(16, tools_us_sum) "," N(17, build_us_sum) ")) j ON DUPLICATE KEY UPDATE " //
+	ADD(turns) "," ADD(errors) "," ADD(loads) "," ADD(cold_starts) "," ADD(reloads) ","                    //
+	ADD(failed_builds) "," ADD(evicted_idle) "," ADD(evicted_room) "," ADD(evicted_quota) ","              //
+	ADD(tokens_in) "," ADD(tokens_out) "," ADD(latency_us_sum) "," ADD(provider_us_sum) "," ADD(
+		tools_us_sum) "," ADD(build_us_sum) "," //
+						    "latency_us_max = GREATEST(instance_stats.latency_us_max, "
+						    "VALUES(latency_us_max)),"
+						    " last_turn_at = COALESCE(VALUES(last_turn_at), "
+						    "instance_stats.last_turn_at), updated_at "
+						    "= VALUES(updated_at)";
 #undef N
 #undef ADD
 
@@ -73,7 +76,7 @@ static const char SQL_POOL[] =
 	" TIMESTAMPDIFF(MICROSECOND, s.flushed_at, UTC_TIMESTAMP(3)) DIV 1000, " SQL_UTC("s.flushed_at") //
 	", s.hot_count, s.demand_count, s.loading_count, s.failed_count, s.model_count, s.bundle_count,"
 	" s.memory_bytes, s.turns_in_flight, s.turns_total, s.errors_total, s.loads_total, s.evictions_total,"
-	" s.events_waiting, s.events_redelivered"
+	" s.events_waiting, s.events_redelivered, s.breakers"
 	" FROM workers w LEFT JOIN worker_stats s ON s.worker_id = w.worker_id AND s.incarnation = w.incarnation"
 	" AND s.flushed_at = (SELECT n.flushed_at FROM worker_stats n WHERE n.worker_id = w.worker_id"
 	" ORDER BY n.flushed_at DESC LIMIT 1)"
@@ -99,7 +102,8 @@ enum {
 	POOL_LOADS,
 	POOL_EVICTIONS,
 	POOL_WAITING,
-	POOL_REDELIVERED
+	POOL_REDELIVERED,
+	POOL_BREAKERS
 };
 #define POOL_WORKERS_MAX 1000
 #define EXPIRED_WORKERS_MAX 50
@@ -154,10 +158,10 @@ static void append_delta(struct buf *json, const struct instance_delta *d)
 	buf_printf(json, "[\"%s\",\"%s\",%" PRIu32 ",%" PRIu32 ",%" PRIu32 ",%" PRIu32 ",%" PRIu32 ",%" PRIu32,
 		   d->instance_id.text, d->org_id.text, d->turns, d->errors, d->loads, d->cold_starts, d->reloads,
 		   d->failed_builds);
-	buf_printf(json,
-		   ",%" PRIu32 ",%" PRIu32 ",%" PRIu32 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 "]",
+	buf_printf(json, ",%" PRIu32 ",%" PRIu32 ",%" PRIu32 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64,
 		   d->evicted_idle, d->evicted_room, d->evicted_quota, d->tokens_in, d->tokens_out, d->latency_us_sum,
-		   d->latency_us_max, d->build_us_sum);
+		   d->latency_us_max);
+	buf_printf(json, ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 "]", d->provider_us_sum, d->tools_us_sum, d->build_us_sum);
 }
 
 static bool write_deltas(struct db *db, struct flush *f, struct err *e)
@@ -201,6 +205,7 @@ static bool write_worker_stats(struct db *db, const struct flush *f, struct err 
 	db_bind_u64(db, s->evictions_total);
 	db_bind_u64(db, s->events_waiting);
 	db_bind_u64(db, s->events_redelivered);
+	db_bind_str(db, s->breakers);
 	return db_exec(db, e);
 }
 
@@ -294,6 +299,7 @@ static void pool_worker_from_row(struct db *db, struct arena *mem, void *ret_row
 	w->flushed_age_ms = db_col_is_null(db, POOL_FLUSHED_AGE_MS) ? -1 : db_col_i64(db, POOL_FLUSHED_AGE_MS);
 	w->flushed_at = sql_str(db, mem, POOL_FLUSHED_AT);
 	worker_stats_from_row(db, &w->stats);
+	w->stats.breakers = sql_str(db, mem, POOL_BREAKERS);
 }
 
 bool stats_pool(struct db *db, struct arena *mem, int lease_s, struct pool_worker **ret_workers, unsigned *ret_count,

@@ -21,13 +21,16 @@ struct worker_stats {
 	uint32_t turns_in_flight;
 	uint64_t turns_total, errors_total, loads_total, evictions_total;
 	uint64_t events_waiting, events_redelivered;
+	/* JSON array of {"llm_config_id","org_id","model","state","retry_in_ms","failures"}, of models whose circuit
+	 * breaker is not closed; NULL: none. Borrowed. */
+	const char *breakers;
 };
 
 /* What changed for one App since the last flush that counted. */
 struct instance_delta {
 	struct id instance_id, org_id;
 	uint32_t turns, errors, loads, cold_starts, reloads, failed_builds, evicted_idle, evicted_room, evicted_quota;
-	uint64_t tokens_in, tokens_out, latency_us_sum, latency_us_max, build_us_sum;
+	uint64_t tokens_in, tokens_out, latency_us_sum, latency_us_max, provider_us_sum, tools_us_sum, build_us_sum;
 };
 
 /*

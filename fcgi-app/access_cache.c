@@ -20,7 +20,8 @@
 struct entry {
 	int64_t until_ms; /* 0: free */
 	uint8_t token_hash[SECRET_HASH_BYTES];
-	struct id_bin org_id, instance_id; /* instance_id zero: none */
+	struct id_bin org_id, instance_id; /* of the key; zero: none */
+	struct id_bin apps_org_id;         /* the App's, whatever the key has */
 	struct access_known known;
 };
 
@@ -129,6 +130,7 @@ void access_cache_put(struct access_cache *cache, const struct access_key *key, 
 	memcpy(entry->token_hash, key->token_hash, SECRET_HASH_BYTES);
 	entry->org_id = bin_of(&key->org_id);
 	entry->instance_id = bin_of(&key->instance_id);
+	entry->apps_org_id = bin_of(&known->org_id);
 	entry->known = *known;
 	pthread_mutex_unlock(lock);
 }
@@ -140,7 +142,7 @@ static void drop_from_set(struct access_cache *cache, size_t set, const struct i
 	pthread_mutex_t *lock = lock_set(cache, set);
 	for (size_t i = 0; i < WAY_COUNT; i++) {
 		struct entry *entry = &cache->sets[set][i];
-		if ((!org_id || bin_equal(&entry->org_id, org_id)) &&
+		if ((!org_id || bin_equal(&entry->org_id, org_id) || bin_equal(&entry->apps_org_id, org_id)) &&
 		    (!instance_id || bin_equal(&entry->instance_id, instance_id)))
 			entry->until_ms = 0;
 	}

@@ -30,6 +30,7 @@ struct access_key {
 struct access_known {
 	struct id token_id;
 	struct id token_org_id; /* "": sys_admin */
+	struct id org_id;       /* the App's; "" where none was asked for */
 	enum role role;
 	enum tier tier;
 	enum problem absence; /* why nobody holds the App, as last read; PROBLEM_NONE: not looked at */

@@ -85,6 +85,37 @@ static struct jval *render_bus(struct app *app, const struct totals *t)
 	return o;
 }
 
+#define BREAKERS_BYTES_MAX ((size_t)65536)
+
+static void add_breaker(struct jval *list, struct jval *breaker, const struct pool_worker *w, const struct id *org_id)
+{
+	const char *org = jval_string(jval_get(breaker, "org_id"), NULL);
+
+	if (!org || (org_id && strcmp(org, org_id->text) != 0))
+		return;
+	jval_add_string(breaker, "worker_id", w->worker_id);
+	jval_push(list, jval_ref(breaker));
+}
+
+/* Models whose provider is given a pause, as the workers last said; org_id NULL: all orgs'. */
+static struct jval *render_breakers(const struct pool_worker *workers, unsigned count, const struct id *org_id)
+{
+	const struct json_limits limits = {.bytes_max = BREAKERS_BYTES_MAX, .depth_max = 4};
+	struct jval *list = jval_new_array();
+
+	for (unsigned i = 0; i < count; i++) {
+		const char *text = workers[i].stats.breakers;
+		struct jval *breakers = NULL;
+
+		if (!text || !jval_parse(text, strlen(text), &limits, &breakers, NULL))
+			continue;
+		for (size_t k = 0; k < jval_array_len(breakers); k++)
+			add_breaker(list, jval_array_at(breakers, k), &workers[i], org_id);
+		jval_free(&breakers);
+	}
+	return list;
+}
+
 static struct jval *render_pool(struct app *app, const struct pool_worker *workers, unsigned count)
 {
 	struct totals t = add_up(workers, count);
@@ -105,6 +136,7 @@ static struct jval *render_pool(struct app *app, const struct pool_worker *worke
 	jval_add_string(o, "as_of", t.as_of);
 	jval_add(o, "workers", list);
 	jval_add(o, "bus", render_bus(app, &t));
+	jval_add(o, "breakers", render_breakers(workers, count, NULL));
 	return o;
 }
 
@@ -166,6 +198,8 @@ static struct jval *render_org_stats(const struct org_stats *s)
 
 enum next h_stats_org(struct request *req, struct response *res, struct err *e)
 {
+	struct pool_worker *workers = NULL;
+	unsigned count = 0;
 	struct org_stats stats;
 	struct visit v = {0};
 	enum next next;
@@ -173,8 +207,13 @@ enum next h_stats_org(struct request *req, struct response *res, struct err *e)
 	if (!auth_enter(req, res, &v, &next, e))
 		goto out;
 	next = NEXT_FAIL;
-	if (stats_org(v.db, &req->org_id, &stats, e))
-		next = answer(res, 200, render_org_stats(&stats));
+	if (stats_org(v.db, &req->org_id, &stats, e) &&
+	    stats_pool(v.db, req->mem, (int)req->app->settings->worker.lease_s, &workers, &count, e)) {
+		struct jval *o = render_org_stats(&stats);
+
+		jval_add(o, "breakers", render_breakers(workers, count, &req->org_id));
+		next = answer(res, 200, o);
+	}
 out:
 	auth_leave(req, &v);
 	return next;

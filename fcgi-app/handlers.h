@@ -45,6 +45,14 @@ enum next h_operation_get(struct request *req, struct response *res, struct err 
 
 enum next h_chat(struct request *req, struct response *res, struct err *e);
 
+enum next h_conversation_list(struct request *req, struct response *res, struct err *e);
+enum next h_conversation_get(struct request *req, struct response *res, struct err *e);
+enum next h_conversation_delete(struct request *req, struct response *res, struct err *e);
+
+enum next h_openai_complete(struct request *req, struct response *res, struct err *e);
+enum next h_openai_models(struct request *req, struct response *res, struct err *e);
+enum next h_openai_model(struct request *req, struct response *res, struct err *e);
+
 enum next h_stats_pool(struct request *req, struct response *res, struct err *e);
 enum next h_stats_org(struct request *req, struct response *res, struct err *e);
 

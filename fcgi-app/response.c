@@ -13,6 +13,7 @@
 #include "fcgi-app/app.h"
 #include "fcgi-app/fcgi.h"
 #include "fcgi-app/fields.h"
+#include "fcgi-app/openai_doc.h"
 #include "fcgi-app/problem_doc.h"
 #include "fcgi-app/request.h"
 #include "fcgi-app/sse.h"
@@ -43,6 +44,7 @@ static const struct {
 	{422, "Unprocessable Content"},
 	{429, "Too Many Requests"},
 	{500, "Internal Server Error"},
+	{502, "Bad Gateway"},
 	{503, "Service Unavailable"},
 	{504, "Gateway Timeout"},
 };
@@ -112,6 +114,20 @@ static void append_special(struct buf *head, const struct request *req, const st
 	}
 }
 
+/* Below /v1 errors look as clients of OpenAI's API expect them. */
+static bool is_openai(const struct request *req)
+{
+	return req->segment_count > 0 && strcmp(req->segments[0], "v1") == 0;
+}
+
+static void make_openai_error(struct response *res)
+{
+	(void)answer(res, openai_status(res->problem),
+		     openai_error(res->problem, res->detail ? res->detail : res->reason, res->param));
+	res->raw_type = NULL;
+	res->raw = NULL;
+}
+
 /* Turns a refusal into its document. */
 static void make_problem(const struct request *req, struct response *res)
 {
@@ -136,7 +152,9 @@ bool response_send(struct request *req, struct response *res)
 	struct buf head;
 	bool ok;
 
-	if (res->problem != PROBLEM_NONE)
+	if (res->problem != PROBLEM_NONE && is_openai(req))
+		make_openai_error(res);
+	else if (res->problem != PROBLEM_NONE)
 		make_problem(req, res);
 	if (res->json) {
 		res->raw = jval_text(res->json, &res->raw_len);

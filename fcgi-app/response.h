@@ -24,6 +24,7 @@ struct response {
 	enum problem problem; /* not PROBLEM_NONE: a problem document is sent */
 	const char *detail;   /* of the problem: a constant, or in the request's arena; never an error's text */
 	const char *reason;   /* of the problem: an App's stored reason */
+	const char *param;    /* of the problem, below /v1: the field that is wrong */
 	const struct field_errors *errors;
 	const char *extra_name; /* of the problem: one more member, and what it holds */
 	struct jval *extra;     /* owned */

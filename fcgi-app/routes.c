@@ -20,6 +20,12 @@ const struct route routes[] = {
 	{GET, "/admin/{file}", PERM_NONE, h_dashboard_file, NULL, false},
 
 	{POST, "/api/orgs/{org}/chat/completion", PERM_CHAT, h_chat, NULL, false},
+	{GET, "/api/orgs/{org}/conversations", PERM_CHAT, h_conversation_list, NULL, false},
+	{GET, "/api/orgs/{org}/conversations/{item}", PERM_CHAT, h_conversation_get, NULL, false},
+	{DELETE, "/api/orgs/{org}/conversations/{item}", PERM_CHAT, h_conversation_delete, "conversation.delete", false},
+	{POST, "/v1/chat/completions", PERM_CHAT, h_openai_complete, NULL, false},
+	{GET, "/v1/models", PERM_CHAT, h_openai_models, NULL, false},
+	{GET, "/v1/models/{file}", PERM_CHAT, h_openai_model, NULL, false},
 
 	{POST, APPS "/{id}/load", PERM_INSTANCES_LIFECYCLE, h_lifecycle_load, "instance.load", true},
 	{POST, APPS "/{id}/unload", PERM_INSTANCES_LIFECYCLE, h_lifecycle_unload, "instance.unload", true},

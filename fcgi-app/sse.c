@@ -27,7 +27,8 @@ void sse_event(struct buf *out, const char *name, size_t name_len, const char *d
 {
 	size_t at = 0;
 
-	append_name(out, name, name_len);
+	if (name_len > 0)
+		append_name(out, name, name_len);
 	for (;;) {
 		size_t line = line_len(data + at, len - at);
 		buf_append_str(out, "data: ");

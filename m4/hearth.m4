@@ -57,6 +57,7 @@ AC_DEFUN([HEARTH_LIBRARIES], [
   HEARTH_NEED([JSON_C], [json-c], [libjson-c-dev], [json-c-devel])
   HEARTH_NEED([MARIADB], [libmariadb], [libmariadb-dev], [mariadb-connector-c-devel])
   HEARTH_NEED([NATS], [libnats], [libnats-dev], [libnats-devel (EPEL: cnats-devel)])
+  HEARTH_NEED([GMP], [gmp], [libgmp-dev], [gmp-devel])
   HEARTH_NEED([UV], [libuv], [libuv1-dev], [libuv-devel])
   HEARTH_NEED([SODIUM], [libsodium], [libsodium-dev], [libsodium-devel])
   HEARTH_NEED([INIH], [inih], [libinih-dev], [inih-devel])

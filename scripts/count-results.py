@@ -47,7 +47,8 @@ def count_unit(build, count):
 
 
 def needs_node(case):
-    return "node" in case.get("name", "") and case.find("skipped") is not None
+    skipped = case.find("skipped")
+    return skipped is not None and "no node" in skipped.get("message", "")
 
 
 def count_integration(build, count):

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A turn: begun on the copy that the pool gives, driven by its framework, ended with one `end` reply. Every turn holds
- * its copy until then. A turn that is not streamed and over at once is answered by its end alone; every other one is
- * accepted first, with its cancel subject.
+ * its copy until then, also while it waits at the turnstile and while its conversation is read and written. A turn that
+ * is not streamed and over at once is answered by its end alone; every other one is accepted first, with its cancel
+ * subject.
  *
  * Turns are kept by number (for cancelling) in one table; keep-alives and deadlines are looked after once a second.
  */
@@ -24,14 +25,17 @@
 #include "lib/xalloc.h"
 #include "worker/engine.h"
 #include "worker/framework/framework.h"
+#include "worker/history.h"
 #include "worker/inbox.h"
 #include "worker/lease_keeper.h"
 #include "worker/lifecycle.h"
 #include "worker/pool/pool.h"
 #include "worker/stats_book.h"
+#include "worker/turnstile.h"
 
 #define REQUEST_MEMORY_MAX (4 * CHAT_MESSAGE_BYTES_MAX)
 #define REPLY_BYTES_MAX (1024 * 1024)
+#define RETRY_AFTER_MS 1000 /* of a turn that was turned away */
 
 struct live_turn {
 	struct engine *engine;
@@ -42,8 +46,16 @@ struct live_turn {
 	struct pool_copy *copy;
 	void *runtime;
 	struct turn *turn; /* NULL: it has ended, or not begun */
-	uint64_t sent;     /* replies */
+	struct turnstile_pass pass;
+	uint64_t sent; /* replies */
 	int64_t sent_ms, began_us;
+	bool is_accepted;
+	struct history *history;   /* its conversation; NULL: it keeps none */
+	bool is_reading;           /* of the conversation: the turn begins when it is read */
+	bool is_saving;            /* … and its end is told when it is written */
+	bool is_stopped;           /* while it was read */
+	struct turn_result result; /* is_saving */
+	char *response;            /* of result */
 	bool is_timed_out, is_cut; /* why it was cancelled, where not by its client */
 	UT_hash_handle hh;
 };
@@ -53,13 +65,25 @@ struct chats {
 	uint64_t next_number;
 	struct bus_sub *cancels;
 	struct buf scratch; /* one reply at a time */
+	struct turnstile *turnstile;
+	bool is_letting_in; /* turns that waited are being begun, further up the stack */
 };
+
+static struct turnstile_config turnstile_config_of(const struct settings *s)
+{
+	return (struct turnstile_config){
+		.org_max = (unsigned)s->worker.org_turns_max,
+		.queue_max = (unsigned)s->worker.turn_queue_max,
+		.wait_ms = s->worker.turn_queue_wait_s * 1000,
+	};
+}
 
 struct chats *chats_new(struct engine *engine)
 {
 	struct chats *chats = xcalloc(1, sizeof(*chats));
+	struct turnstile_config config = turnstile_config_of(engine->settings);
 
-	(void)engine;
+	chats->turnstile = turnstile_new(&config);
 	buf_init(&chats->scratch, REPLY_BYTES_MAX);
 	return chats;
 }
@@ -69,8 +93,16 @@ void chats_free(struct chats **chats)
 	if (*chats == NULL)
 		return;
 	buf_clear(&(*chats)->scratch);
+	turnstile_free(&(*chats)->turnstile);
 	free(*chats);
 	*chats = NULL;
+}
+
+void chats_configure(struct engine *engine)
+{
+	struct turnstile_config config = turnstile_config_of(engine->settings);
+
+	turnstile_configure(engine->chats->turnstile, &config);
 }
 
 /* --- replies --- */
@@ -98,12 +130,16 @@ static void send_reply(struct live_turn *t, enum chat_kind kind, const char *arg
 	t->sent_ms = clock_now_ms();
 }
 
-static struct jval *failure(const char *code, const char *detail)
+/* retry_after_ms 0: not known. */
+static struct jval *failure(const char *code, const char *detail, int64_t retry_after_ms)
 {
 	struct jval *body = jval_new_object();
 
 	jval_add_string(body, "code", code);
-	jval_add_string(body, "detail", detail);
+	if (detail != NULL)
+		jval_add_string(body, "detail", detail);
+	if (retry_after_ms > 0)
+		jval_add_int(body, "retry_after_s", (retry_after_ms + 999) / 1000);
 	return body;
 }
 
@@ -119,12 +155,15 @@ static void send_end(struct engine *engine, const char *reply, uint64_t n, int s
 	jval_free(&body);
 	if (is_too_large && status == 200)
 		send_end(engine, reply, n, problem_status(PROBLEM_INTERNAL),
-			 failure(problem_code(PROBLEM_INTERNAL), "The answer is larger than the bus takes."));
+			 failure(problem_code(PROBLEM_INTERNAL), "The answer is larger than the bus takes.", 0));
 }
 
 static void refuse(struct engine *engine, const struct bus_msg *msg, enum problem problem, const char *detail)
 {
-	send_end(engine, bus_msg_reply(msg), 0, problem_status(problem), failure(problem_code(problem), detail));
+	int64_t retry_after_ms = problem == PROBLEM_TOO_MANY_TURNS ? RETRY_AFTER_MS : 0;
+
+	send_end(engine, bus_msg_reply(msg), 0, problem_status(problem),
+		 failure(problem_code(problem), detail, retry_after_ms));
 }
 
 static struct jval *usage_of(const struct turn_result *result)
@@ -157,10 +196,13 @@ static struct jval *answer_of(const struct live_turn *t, const struct turn_resul
 	struct jval *body = jval_new_object();
 
 	jval_add_string(body, "session_id", t->request.session_id.text);
-	if (result->response != NULL)
+	if (result->response != NULL && !t->request.stream)
 		jval_add(body, "response", jval_new_string(result->response, result->response_len));
 	jval_add_int(body, "agent_hops", result->agent_hops);
 	jval_add_string(body, "current_agent", result->current_agent);
+	jval_add_string(body, "finish_reason", result->finish ? result->finish : "stop");
+	if (result->tool_calls)
+		jval_add(body, "tool_calls", jval_ref((struct jval *)result->tool_calls));
 	jval_add(body, "usage", usage_of(result));
 	return body;
 }
@@ -169,6 +211,9 @@ static void accept_turn(struct live_turn *t)
 {
 	char subject[CHAT_CANCEL_SUBJECT_SIZE];
 
+	if (t->is_accepted)
+		return;
+	t->is_accepted = true;
 	(void)snprintf(subject, sizeof(subject), CHAT_CANCEL_PREFIX "%s.%llu", t->engine->who.incarnation.text,
 		       (unsigned long long)t->number);
 	send_reply(t, CHAT_ACCEPTED, subject, NULL, 0);
@@ -196,15 +241,18 @@ static void count_turn(struct live_turn *t, const struct turn_result *result)
 	d->tokens_in += result->tokens_in;
 	d->tokens_out += result->tokens_out;
 	d->latency_us_sum += took_us;
+	d->provider_us_sum += (uint64_t)result->provider_us;
+	d->tools_us_sum += (uint64_t)result->tools_us;
 	if (took_us > d->latency_us_max)
 		d->latency_us_max = took_us;
 	totals->turns_total++;
 	totals->errors_total += is_error;
 }
 
-static void on_end(void *closure, const struct turn_result *result)
+static void let_in(struct engine *engine);
+
+static void turn_finish(struct live_turn *t, const struct turn_result *result)
 {
-	struct live_turn *t = closure;
 	struct engine *engine = t->engine;
 
 	if (result->status == 200) {
@@ -213,28 +261,80 @@ static void on_end(void *closure, const struct turn_result *result)
 		send_end(engine, t->reply, t->sent++, 200, answer_of(t, result));
 	} else if (t->is_timed_out) {
 		send_end(engine, t->reply, t->sent++, problem_status(PROBLEM_TURN_TIMEOUT),
-			 failure(problem_code(PROBLEM_TURN_TIMEOUT), "The turn took longer than it may."));
+			 failure(problem_code(PROBLEM_TURN_TIMEOUT), "The turn took longer than it may.", 0));
 	} else if (t->is_cut) {
 		send_end(engine, t->reply, t->sent++, problem_status(PROBLEM_INSTANCE_NOT_LOADED),
 			 failure(problem_code(PROBLEM_INSTANCE_NOT_LOADED),
-				 "The AI App was unloaded before the turn had ended."));
+				 "The AI App was unloaded before the turn had ended.", 0));
 	} else {
-		send_end(engine, t->reply, t->sent++, result->status, failure(result->code, result->detail));
+		send_end(engine, t->reply, t->sent++, result->status,
+			 failure(result->code, result->detail, result->retry_after_ms));
 	}
 	count_turn(t, result);
 	log_debug("turn ended", "instance=%s request=%s status=%d", t->request.instance_id.text,
 		  t->request.request_id ? t->request.request_id : "-", result->status);
 	HASH_DELETE(hh, engine->chats->turns, t);
+	turnstile_leave(engine->chats->turnstile, &t->pass);
 	pool_turn_end(engine->pool, t->copy, clock_now_ms());
+	chat_request_clear(&t->request);
 	arena_free(&t->mem);
+	free(t->response);
 	free(t->reply);
 	free(t);
+	let_in(engine);
 	engine_pump(engine);
+}
+
+static void on_saved(void *closure, enum problem problem)
+{
+	struct live_turn *t = closure;
+	struct turn_result *result = &t->result;
+
+	if (problem != PROBLEM_NONE) {
+		result->status = problem_status(problem);
+		result->code = problem_code(problem);
+		result->detail = problem == PROBLEM_CONVERSATION_NOT_FOUND
+					 ? "The conversation was deleted, or taken over, before the turn had ended."
+					 : "The answer could not be saved in its conversation.";
+	}
+	t->is_timed_out = t->is_cut = false; /* it was in time */
+	turn_finish(t, result);
+}
+
+/* The client is told of the end when both messages stand in the conversation. */
+static void on_end(void *closure, const struct turn_result *result)
+{
+	struct live_turn *t = closure;
+
+	if (t->history == NULL || result->status != 200) {
+		history_abandon(&t->history);
+		turn_finish(t, result);
+		return;
+	}
+	t->turn = NULL;
+	t->is_saving = true;
+	t->result = *result;
+	t->response = xmalloc(result->response_len + 1);
+	memcpy(t->response, result->response, result->response_len);
+	t->response[result->response_len] = '\0';
+	t->result.response = t->response;
+	history_end(&t->history, t->request.message, t->request.message_len, t->response, result->response_len,
+		    result->tokens_in, result->tokens_out, on_saved, t);
+}
+
+static void fail_waiting(struct live_turn *t, enum problem problem, const char *detail)
+{
+	on_end(t, &(struct turn_result){
+			  .status = problem_status(problem),
+			  .code = problem_code(problem),
+			  .detail = detail,
+			  .retry_after_ms = RETRY_AFTER_MS,
+		  });
 }
 
 /* --- requests --- */
 
-static void turn_start(struct engine *engine, struct live_turn *t)
+static void turn_run(struct engine *engine, struct live_turn *t)
 {
 	struct turn_sink sink = {.closure = t, .event = on_event, .end = on_end};
 	uint64_t number = t->number;
@@ -245,11 +345,89 @@ static void turn_start(struct engine *engine, struct live_turn *t)
 	}
 	struct turn *turn = lifecycle_turn(engine, t->runtime, &t->request, &sink);
 	if (turn == NULL)
-		return; /* over, and t with it */
+		return; /* over, and t with it, or about to be */
 	HASH_FIND(hh, engine->chats->turns, &number, sizeof(number), t);
 	t->turn = turn;
 	if (!t->request.stream)
 		accept_turn(t);
+}
+
+static void end_cancelled(struct live_turn *t)
+{
+	on_end(t, &(struct turn_result){.status = 499, .code = "cancelled", .detail = "The turn was cancelled."});
+}
+
+static void on_history(void *closure, enum problem problem, struct jval *messages)
+{
+	struct live_turn *t = closure;
+
+	t->is_reading = false;
+	t->request.history = messages;
+	if (problem != PROBLEM_NONE)
+		fail_waiting(t, problem, NULL);
+	else if (t->is_stopped)
+		end_cancelled(t);
+	else
+		turn_run(t->engine, t);
+}
+
+static void turn_start(struct engine *engine, struct live_turn *t)
+{
+	int64_t messages_max, tokens_max;
+
+	lifecycle_history(t->runtime, &messages_max, &tokens_max);
+	if (messages_max == 0 || !id_is_set(&t->request.token_id) || t->request.messages != NULL) {
+		turn_run(engine, t);
+		return;
+	}
+	accept_turn(t);
+	t->is_reading = true;
+	t->history = history_begin(engine, &t->request, messages_max, tokens_max, on_history, t);
+}
+
+#define turn_of(its_pass) ((struct live_turn *)((char *)(its_pass)-offsetof(struct live_turn, pass)))
+
+/* One that ends at once makes room for the next: this loop, not a deeper one, begins it. */
+static void let_in(struct engine *engine)
+{
+	struct chats *chats = engine->chats;
+	struct turnstile_pass *pass;
+
+	if (chats->is_letting_in)
+		return;
+	chats->is_letting_in = true;
+	while ((pass = turnstile_next(chats->turnstile)) != NULL)
+		turn_start(engine, turn_of(pass));
+	chats->is_letting_in = false;
+}
+
+/* While the table of turns is walked none is begun: it could end at once, and be the next. */
+static void hold_back(struct engine *engine)
+{
+	engine->chats->is_letting_in = true;
+}
+
+static void let_go_on(struct engine *engine)
+{
+	engine->chats->is_letting_in = false;
+	let_in(engine);
+}
+
+/* A turn that is to wait is accepted, so that its client's side does. */
+static void turn_enter(struct engine *engine, struct live_turn *t)
+{
+	switch (turnstile_enter(engine->chats->turnstile, &t->pass, &t->request.instance_id, &t->request.org_id,
+				lifecycle_turns_max(t->runtime), clock_now_ms())) {
+	case TURNSTILE_IN:
+		turn_start(engine, t);
+		break;
+	case TURNSTILE_WAITS:
+		accept_turn(t);
+		break;
+	case TURNSTILE_FULL:
+		fail_waiting(t, PROBLEM_TOO_MANY_TURNS, "Too many turns of this AI App or organization wait already.");
+		break;
+	}
 }
 
 static struct live_turn *turn_new(struct engine *engine, const struct bus_msg *msg, struct arena *mem,
@@ -311,7 +489,7 @@ static struct pool_copy *begin_on_copy(struct engine *engine, const struct chat_
 void chat_request(struct engine *engine, const struct bus_msg *msg)
 {
 	struct arena *mem = arena_new(REQUEST_MEMORY_MAX);
-	struct chat_request request;
+	struct chat_request request = {0};
 	struct err e = {0};
 	size_t len;
 	const char *data = bus_msg_data(msg, &len);
@@ -343,9 +521,11 @@ void chat_request(struct engine *engine, const struct bus_msg *msg)
 	mem = NULL;
 	t->copy = copy;
 	t->runtime = runtime;
+	request.root = NULL;
 	HASH_ADD(hh, engine->chats->turns, number, sizeof(t->number), t);
-	turn_start(engine, t);
+	turn_enter(engine, t);
 out:
+	chat_request_clear(&request);
 	arena_free(&mem);
 }
 
@@ -355,10 +535,14 @@ static void turn_stop(struct live_turn *t)
 {
 	struct turn *turn = t->turn;
 
-	if (turn == NULL)
-		return;
-	t->turn = NULL;
-	lifecycle_turn_cancel(t->runtime, turn);
+	if (t->pass.is_waiting) {
+		end_cancelled(t);
+	} else if (t->is_reading) {
+		t->is_stopped = true;
+	} else if (turn != NULL) {
+		t->turn = NULL;
+		lifecycle_turn_cancel(t->runtime, turn);
+	}
 }
 
 void chat_cancel(struct engine *engine, const struct bus_msg *msg)
@@ -378,12 +562,14 @@ void chat_cut(struct engine *engine, const struct pool_copy *copy)
 {
 	struct live_turn *t, *next;
 
+	hold_back(engine);
 	HASH_ITER (hh, engine->chats->turns, t, next) {
 		if (t->copy != copy)
 			continue;
 		t->is_cut = true;
 		turn_stop(t);
 	}
+	let_go_on(engine);
 }
 
 static void on_cancel(void *closure, struct bus_msg *m)
@@ -407,7 +593,12 @@ void chats_new_incarnation(struct engine *engine)
 void chats_second(struct engine *engine)
 {
 	int64_t now_ms = clock_now_ms(), unix_ms = clock_unix_ms();
+	struct turnstile_pass *pass;
 	struct live_turn *t, *next;
+
+	hold_back(engine);
+	while ((pass = turnstile_expired(engine->chats->turnstile, now_ms)) != NULL)
+		fail_waiting(turn_of(pass), PROBLEM_TOO_MANY_TURNS, "The turn waited as long as it may.");
 
 	HASH_ITER (hh, engine->chats->turns, t, next) {
 		if (t->request.deadline_unix_ms != 0 && unix_ms > t->request.deadline_unix_ms) {
@@ -417,4 +608,5 @@ void chats_second(struct engine *engine)
 			send_reply(t, CHAT_KEEPALIVE, "-", NULL, 0);
 		}
 	}
+	let_go_on(engine);
 }

@@ -29,6 +29,7 @@
 #include "worker/pool/pool.h"
 #include "worker/reconcile.h"
 #include "worker/recovery_pass.h"
+#include "worker/runtime.h"
 #include "worker/stats_book.h"
 #include "worker/step_lines.h"
 
@@ -248,6 +249,7 @@ static void close_handles(struct engine *engine)
 {
 	engine->is_finished = true;
 	inbox_close(&engine->inbox);
+	runtime_close(&engine->runtime);
 	uv_close((uv_handle_t *)&engine->wake, NULL);
 	uv_close((uv_handle_t *)&engine->second, NULL);
 	uv_close((uv_handle_t *)&engine->sigterm, NULL);
@@ -448,6 +450,7 @@ static void reload(struct engine *engine)
 	log_set_level((enum log_level)engine->settings->log.level);
 	struct pool_config config = pool_config_of(engine->settings);
 	pool_configure(engine->pool, &config);
+	chats_configure(engine);
 	c = xcalloc(1, sizeof(*c));
 	c->who = engine->who;
 	c->hot = config.hot_ceiling;
@@ -584,7 +587,8 @@ int engine_run(struct settings *settings)
 	engine.chats = chats_new(&engine);
 	engine.inbox = inbox_new(&engine.loop, INBOX_CHATS_MAX, on_item, &engine);
 	start_handles(&engine);
-	if (start_bus(&engine, &e)) {
+	engine.runtime = runtime_new(&engine, &e);
+	if (engine.runtime != NULL && start_bus(&engine, &e)) {
 		engine.events = events_new(&engine);
 		engine.lease = lease_keeper_start(&engine);
 		engine.recovery = recovery_pass_start(&engine);

@@ -33,6 +33,7 @@ struct lease_keeper;
 struct pool;
 struct recovery_pass;
 struct reconcile;
+struct runtime;
 struct stats_book;
 struct step;
 
@@ -69,6 +70,7 @@ struct engine {
 	struct chats *chats;
 	struct reconcile *reconcile;
 	struct stats_book *stats;
+	struct runtime *runtime; /* what frameworks use */
 	struct step_line lines[STEP_LINES];
 	struct build *builds;    /* lifecycle.c: under way */
 	struct drained *leaving; /* lifecycle.c: chat subjects that this pump leaves */

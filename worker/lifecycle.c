@@ -28,6 +28,7 @@
 #include "worker/framework/framework.h"
 #include "worker/inbox.h"
 #include "worker/pool/pool.h"
+#include "worker/runtime.h"
 #include "worker/stats_book.h"
 #include "worker/step_lines.h"
 
@@ -186,7 +187,6 @@ static void build_start(struct engine *engine, const struct pool_action *a, stru
 		.mode = a->fallback ? row->good_mode : row->mode,
 		.config = config,
 		.llm = a->fallback ? row->good_llm : row->llm,
-		.keys = engine->keys,
 		.fresh = row->fresh,
 	};
 
@@ -198,7 +198,7 @@ static void build_start(struct engine *engine, const struct pool_action *a, stru
 	uv_timer_init(&engine->loop, &b->timeout);
 	b->timeout.data = b;
 	DL_APPEND(engine->builds, b);
-	b->handle = impl->build(&engine->loop, &request, build_finished, b);
+	b->handle = impl->build(runtime_env(engine->runtime), &request, build_finished, b);
 	if (!b->is_done)
 		uv_timer_start(&b->timeout, build_timed_out, (uint64_t)engine->settings->worker.build_timeout_s * 1000,
 			       0);
@@ -402,7 +402,23 @@ struct turn *lifecycle_turn(struct engine *engine, void *runtime, const struct c
 {
 	struct built *built = runtime;
 
-	return built->impl->turn(built->runtime, &engine->loop, request, sink);
+	return built->impl->turn(built->runtime, runtime_env(engine->runtime), request, sink);
+}
+
+void lifecycle_history(const void *runtime, int64_t *ret_messages, int64_t *ret_tokens)
+{
+	const struct built *built = runtime;
+
+	*ret_messages = *ret_tokens = 0;
+	if (built->impl->history)
+		built->impl->history(built->runtime, ret_messages, ret_tokens);
+}
+
+unsigned lifecycle_turns_max(const void *runtime)
+{
+	const struct built *built = runtime;
+
+	return built->impl->turns_max ? built->impl->turns_max(built->runtime) : 0;
 }
 
 void lifecycle_turn_cancel(void *runtime, struct turn *turn)

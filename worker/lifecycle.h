@@ -7,6 +7,7 @@
 #define WORKER_LIFECYCLE_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct arena;
 struct chat_request;
@@ -34,6 +35,10 @@ void lifecycle_drained(struct engine *engine, void *data);
 /* A turn on a copy's runtime, as the pool gave it; see framework_impl.turn. */
 struct turn *lifecycle_turn(struct engine *engine, void *runtime, const struct chat_request *request,
 			    const struct turn_sink *sink);
+/* How much of a conversation its turns take in; messages 0: none is kept. */
+void lifecycle_history(const void *runtime, int64_t *ret_messages, int64_t *ret_tokens);
+/* Turns at once on it; 0: no limit of its own. */
+unsigned lifecycle_turns_max(const void *runtime);
 void lifecycle_turn_cancel(void *runtime, struct turn *turn);
 
 #endif

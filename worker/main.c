@@ -13,6 +13,7 @@
 
 #include "core/settings.h"
 #include "lib/db.h"
+#include "lib/http.h"
 #include "lib/log.h"
 #include "lib/secret.h"
 #include "worker/engine.h"
@@ -99,12 +100,13 @@ int main(int argc, char **argv)
 		log_error("cannot write the pid file", "path=%s", background.pid_file);
 		goto out;
 	}
-	if (!secret_init(&e) || !db_library_init(&e)) {
+	if (!secret_init(&e) || !http_library_init(&e) || !db_library_init(&e)) {
 		log_error("cannot start", "error=%s", e.text);
 		goto out;
 	}
 	exit_status = engine_run(&settings);
 	db_library_end();
+	http_library_end();
 	if (background.pid_file != NULL)
 		(void)unlink(background.pid_file);
 out:

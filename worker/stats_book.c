@@ -13,11 +13,14 @@
 #include <uthash.h>
 
 #include "lib/clock.h"
+#include "lib/json.h"
 #include "lib/log.h"
 #include "lib/xalloc.h"
 #include "worker/engine.h"
 #include "worker/events.h"
+#include "worker/model/model.h"
 #include "worker/pool/pool.h"
+#include "worker/runtime.h"
 
 struct entry {
 	struct id_bin id;
@@ -31,6 +34,7 @@ struct flush {
 	struct worker_stats stats;
 	struct instance_delta *deltas;
 	unsigned count;
+	char *breakers; /* of stats */
 	enum lease_result result;
 };
 
@@ -53,6 +57,7 @@ static void flush_free(struct flush **flush)
 	if (*flush == NULL)
 		return;
 	free((*flush)->deltas);
+	free((*flush)->breakers);
 	free(*flush);
 	*flush = NULL;
 }
@@ -112,6 +117,37 @@ static uint64_t resident_bytes(void)
 	return resident * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
+#define BREAKERS_MAX 100 /* shown; more than these fail for one reason */
+
+static void add_breaker(void *closure, const struct model_look *look)
+{
+	struct jval *list = closure, *o;
+
+	if (look->breaker == BREAKER_CLOSED || jval_array_len(list) == BREAKERS_MAX)
+		return;
+	o = jval_new_object();
+	jval_add_string(o, "llm_config_id", look->llm_config_id.text);
+	jval_add_string(o, "org_id", look->org_id.text);
+	jval_add_string(o, "model", look->name);
+	jval_add_string(o, "state", breaker_state_name(look->breaker));
+	jval_add_int(o, "retry_in_ms", look->breaker_wait_ms);
+	jval_add_int(o, "failures", (int64_t)look->failures);
+	jval_push(list, o);
+}
+
+/* malloc'd; NULL: all are closed. */
+static char *open_breakers(const struct models *models)
+{
+	struct jval *list = jval_new_array();
+	char *text = NULL;
+
+	models_each(models, clock_now_ms(), add_breaker, list);
+	if (jval_array_len(list) > 0)
+		text = xstrdup(jval_text(list, NULL));
+	jval_free(&list);
+	return text;
+}
+
 static void fill_gauges(struct engine *engine, struct worker_stats *stats)
 {
 	struct pool_counts n = pool_counts(engine->pool);
@@ -122,6 +158,7 @@ static void fill_gauges(struct engine *engine, struct worker_stats *stats)
 	stats->failed_count = n.failed;
 	stats->turns_in_flight = n.turns_in_flight;
 	stats->memory_bytes = resident_bytes();
+	stats->model_count = models_count(runtime_models(engine->runtime));
 	events_waiting(engine, &stats->events_waiting, &stats->events_redelivered);
 }
 
@@ -139,6 +176,8 @@ static void close_book(struct engine *engine)
 	entries_free(book);
 	flush->stats = book->totals;
 	fill_gauges(engine, &flush->stats);
+	flush->breakers = open_breakers(runtime_models(engine->runtime));
+	flush->stats.breakers = flush->breakers;
 	book->closed = flush;
 }
 

@@ -3,3 +3,4 @@
 noinst_PROGRAMS += %D%/fcgi_client
 %C%_fcgi_client_SOURCES = %D%/fcgi_client.c %D%/fcgi_client.h %D%/fcgi_client_main.c
 %C%_fcgi_client_LDADD = lib/libhearth.a -lpthread
+EXTRA_DIST += %D%/provider.py

@@ -28,6 +28,24 @@ FUZZ_TARGETS += %D%/fuzz_sse
 %C%_fuzz_sse_LDFLAGS = $(FUZZ_LINK)
 %C%_fuzz_sse_LDADD = $(LIBHEARTH_LIBS)
 
+FUZZ_TARGETS += %D%/fuzz_answer
+%C%_fuzz_answer_SOURCES = %D%/fuzz_answer.c $(FUZZ_MAIN)
+%C%_fuzz_answer_CFLAGS = $(FUZZ_CFLAGS)
+%C%_fuzz_answer_LDFLAGS = $(FUZZ_LINK)
+%C%_fuzz_answer_LDADD = $(LIBFRAMEWORK_LIBS)
+
+FUZZ_TARGETS += %D%/fuzz_tool
+%C%_fuzz_tool_SOURCES = %D%/fuzz_tool.c $(FUZZ_MAIN)
+%C%_fuzz_tool_CFLAGS = $(FUZZ_CFLAGS)
+%C%_fuzz_tool_LDFLAGS = $(FUZZ_LINK)
+%C%_fuzz_tool_LDADD = $(LIBFRAMEWORK_LIBS)
+
+FUZZ_TARGETS += %D%/fuzz_openai_request
+%C%_fuzz_openai_request_SOURCES = %D%/fuzz_openai_request.c $(FUZZ_MAIN)
+%C%_fuzz_openai_request_CFLAGS = $(FUZZ_CFLAGS)
+%C%_fuzz_openai_request_LDFLAGS = $(FUZZ_LINK)
+%C%_fuzz_openai_request_LDADD = fcgi-app/libapp.a core/libcore.a $(LIBHEARTH_LIBS) $(FCGI_LIBS)
+
 FUZZ_TARGETS += %D%/fuzz_netaddr
 %C%_fuzz_netaddr_SOURCES = %D%/fuzz_netaddr.c $(FUZZ_MAIN)
 %C%_fuzz_netaddr_CFLAGS = $(FUZZ_CFLAGS)

@@ -259,6 +259,10 @@ class Org:
         assert r.status == 201, r
         return r.json
 
+    def new_llm_config(self, provider, base_url, **fields):
+        """The same of this provider; returns its id."""
+        return self.llm_config(provider=provider, base_url=base_url, **fields)["llm_config_id"]
+
     def hot_apps(self, count, **fields):
         """Makes as many hot Apps, loads them all at once, and returns their ids."""
         apps = [self.new_app(tier="hot", **fields) for _ in range(count)]

@@ -30,7 +30,7 @@ def fill(db):
         INSERT INTO instance_stats (instance_id, org_id, updated_at) SELECT instance_id, org_id, UTC_TIMESTAMP(3)
           FROM orchestrator_instances WHERE name LIKE 'fill%';
         INSERT INTO audit_log (audit_id, at, org_id, action, result) SELECT UUID(), UTC_TIMESTAMP(3), org_id, 'fill', 'ok' FROM o;
-        INSERT INTO worker_stats SELECT 'fill', UTC_TIMESTAMP(3) - INTERVAL seq SECOND, UUID(), seq, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM n;
+        INSERT INTO worker_stats SELECT 'fill', UTC_TIMESTAMP(3) - INTERVAL seq SECOND, UUID(), seq, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL FROM n;
         ANALYZE TABLE {", ".join(GROWING)};
         """)
 

@@ -137,6 +137,11 @@ UNIT_TESTS += %D%/test_http_end
 # The SQL modules of core/, on a server with the schema.
 SQL_FIXTURE = %D%/sql_fixture.c %D%/sql_fixture.h $(UNIT_SERVERS)
 
+UNIT_TESTS += %D%/test_conversation
+%C%_test_conversation_SOURCES = %D%/test_conversation.c $(SQL_FIXTURE) $(UNIT_HARNESS)
+%C%_test_conversation_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_conversation_LDADD = $(CORE_LIBS)
+
 UNIT_TESTS += %D%/test_org
 %C%_test_org_SOURCES = %D%/test_org.c $(SQL_FIXTURE) $(UNIT_HARNESS)
 %C%_test_org_CFLAGS = $(UNIT_CFLAGS)
@@ -272,3 +277,28 @@ UNIT_TESTS += %D%/test_http_loop
 %C%_test_http_loop_SOURCES = %D%/test_http_loop.c $(HTTP_STAGE) $(UNIT_SERVERS) $(UNIT_HARNESS)
 %C%_test_http_loop_CFLAGS = $(UNIT_CFLAGS) $(UV_CFLAGS)
 %C%_test_http_loop_LDADD = worker/libmodel.a $(UNIT_LIBS) $(CURL_LIBS) $(UV_LIBS)
+
+UNIT_TESTS += %D%/test_breaker
+%C%_test_breaker_SOURCES = %D%/test_breaker.c $(UNIT_HARNESS)
+%C%_test_breaker_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_breaker_LDADD = $(LIBFRAMEWORK_LIBS) $(CUNIT_LIBS)
+
+UNIT_TESTS += %D%/test_turnstile
+%C%_test_turnstile_SOURCES = %D%/test_turnstile.c $(UNIT_HARNESS)
+%C%_test_turnstile_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_turnstile_LDADD = $(LIBFRAMEWORK_LIBS) $(CUNIT_LIBS)
+
+UNIT_TESTS += %D%/test_dialect
+%C%_test_dialect_SOURCES = %D%/test_dialect.c $(UNIT_HARNESS)
+%C%_test_dialect_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_dialect_LDADD = $(LIBFRAMEWORK_LIBS) $(CUNIT_LIBS)
+
+UNIT_TESTS += %D%/test_tool
+%C%_test_tool_SOURCES = %D%/test_tool.c $(UNIT_HARNESS)
+%C%_test_tool_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_tool_LDADD = $(LIBFRAMEWORK_LIBS) $(CUNIT_LIBS)
+
+UNIT_TESTS += %D%/test_model
+%C%_test_model_SOURCES = %D%/test_model.c tests/fake/http_server.c tests/fake/http_server.h $(UNIT_HARNESS)
+%C%_test_model_CFLAGS = $(UNIT_CFLAGS) $(UV_CFLAGS)
+%C%_test_model_LDADD = $(LIBFRAMEWORK_LIBS) $(CUNIT_LIBS)

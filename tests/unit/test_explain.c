@@ -13,6 +13,7 @@
 
 #include "core/access.h"
 #include "core/audit.h"
+#include "core/conversation.h"
 #include "core/instance.h"
 #include "core/keyring.h"
 #include "core/lifecycle.h"
@@ -109,6 +110,24 @@ static void fill_llm_configs(void)
 		ROWS, org.text, ROWS, org.text);
 }
 
+static struct id id_at(const char *sql, const struct id *of);
+
+/* One token's many conversations, each with messages. */
+static void fill_conversations(void)
+{
+	const struct id token =
+		id_at("SELECT token_id FROM api_tokens WHERE org_id = ? ORDER BY token_id LIMIT 1 OFFSET 1000", &org);
+
+	fixture_run(
+		fx.db,
+		"INSERT INTO conversations (conversation_id, org_id, token_id, instance_id, message_count, created_at, "
+		"updated_at) SELECT UUID(), '%s', '%s', '%s', 2, NOW(3), NOW(3) FROM seq_1_to_%d; "
+		"INSERT INTO conversation_messages (conversation_id, n, role, content, created_at) "
+		"SELECT conversation_id, seq, 'user', 'x', NOW(3) FROM conversations, seq_1_to_2; "
+		"ANALYZE TABLE conversations, conversation_messages",
+		org.text, token.text, app.text, ROWS);
+}
+
 static struct id id_at(const char *sql, const struct id *of)
 {
 	const char *text = fixture_text(sql, of);
@@ -141,6 +160,7 @@ static int make_world(void)
 	(void)fixture_start();
 	fill();
 	fill_llm_configs();
+	fill_conversations();
 	find_middles();
 	db = fixture_connect();
 	return 0;
@@ -259,11 +279,51 @@ static void run_instances(void)
 	enum problem problem;
 	unsigned count;
 
+	struct id found;
+
 	RUN(db_transaction(db, create_app, NULL, &err));
+	RUN(instance_find_name(db, &org, "made", &found, &err));
+	CU_ASSERT_TRUE(id_is_set(&found));
 	RUN(instance_get(db, fx.mem, &app, &got, &problem, &err));
 	RUN(instance_list(db, fx.mem, &org, NULL, PAGE, &list, &count, &err));
 	RUN(instance_list(db, fx.mem, &list[0].instance_id, NULL, PAGE, &list, &count, &err));
 	RUN(db_transaction(db, change_app, NULL, &err));
+}
+
+static void run_conversations(void)
+{
+	struct conversation_turn turn = {
+		.conversation_id = id_new(),
+		.org_id = org,
+		.token_id = middle.token,
+		.instance_id = app,
+		.turn_id = id_new(),
+		.is_new = true,
+		.limit_s = 60,
+		.messages_max = PAGE,
+		.tokens_max = 1000000,
+	};
+	struct conversation_said said = {.user = "a", .user_len = 1, .assistant = "b", .assistant_len = 1};
+	struct conversation got, *list;
+	struct conversation_message *messages;
+	struct jval *history = NULL;
+	enum problem problem;
+	unsigned count;
+
+	RUN(conversation_begin(db, &turn, &history, &problem, &err));
+	jval_free(&history);
+	RUN(conversation_end(db, &turn, &said, &problem, &err));
+	turn.is_new = false;
+	RUN(conversation_begin(db, &turn, &history, &problem, &err));
+	CU_ASSERT_EQUAL(jval_array_len(history), 2);
+	jval_free(&history);
+	RUN(conversation_abandon(db, &turn, &err));
+	RUN(conversation_list(db, fx.mem, &org, &middle.token, NULL, PAGE, &list, &count, &err));
+	CU_ASSERT_EQUAL(count, PAGE);
+	RUN(conversation_get(db, fx.mem, &org, &middle.token, &turn.conversation_id, &got, &problem, &err));
+	RUN(conversation_messages(db, fx.mem, &turn.conversation_id, 0, PAGE, &messages, &count, &err));
+	RUN(conversation_delete(db, &org, &middle.token, &turn.conversation_id, &problem, &err));
+	CU_ASSERT_EQUAL(problem, PROBLEM_NONE);
 }
 
 static void run_lifecycle(void)
@@ -463,8 +523,9 @@ static unsigned constants_in(const char *module)
 
 static unsigned constants(void)
 {
-	static const char *const modules[] = {"access",    "audit", "instance",     "lifecycle",   "llm_config",
-					      "operation", "org",   "sealed_value", "sealing_key", "token"};
+	static const char *const modules[] = {"access",       "audit",       "conversation", "instance",
+					      "lifecycle",    "llm_config",  "operation",    "org",
+					      "sealed_value", "sealing_key", "token"};
 	unsigned count = 0;
 
 	for (size_t i = 0; i < ARRAY_LEN(modules); i++)
@@ -507,6 +568,7 @@ static void no_statement_examines_more_rows_than_it_needs(void)
 	run_tokens_and_audit();
 	run_access();
 	run_instances();
+	run_conversations();
 	run_lifecycle();
 	run_sets();
 	run_operations();

@@ -150,7 +150,7 @@ static void room_elsewhere_is_what_others_flushed_last(void)
 	CU_ASSERT_TRUE(has_room); /* it has not flushed yet */
 	fixture_run(fx.db,
 		    "INSERT INTO worker_stats SELECT '%s', NOW(3) - INTERVAL seq SECOND, '%s', seq, IF(seq = 1, 10, 0),"
-		    " IF(seq = 1, 19, 20), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM seq_1_to_100",
+		    " IF(seq = 1, 19, 20), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL FROM seq_1_to_100",
 		    other.who.worker_id, other.who.incarnation.text);
 	CU_ASSERT_TRUE(lease_has_room_elsewhere(fx.db, here.who.worker_id, TIER_HOT, &has_room, &err));
 	CU_ASSERT_FALSE(has_room);

@@ -634,7 +634,7 @@ static void old_rows_are_pruned(void)
 			   "UPDATE workers SET lease_until = NOW(3) - INTERVAL 23 HOUR WHERE worker_id = 'w2';"
 			   "INSERT INTO worker_stats SELECT 'w1', NOW(3) - INTERVAL 60 * seq - 30 MINUTE, incarnation, "
 			   "seq, 0, 0, 0, 0,"
-			   " 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM seq_1_to_30, workers WHERE worker_id = 'w1'");
+			   " 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL FROM seq_1_to_30, workers WHERE worker_id = 'w1'");
 	CU_ASSERT_TRUE(recovery_prune(fx.db, 24, &err));
 	CU_ASSERT_EQUAL(fixture_number("SELECT COUNT(*) FROM worker_stats", NULL), 24);
 	CU_ASSERT_STRING_EQUAL(fixture_text("SELECT GROUP_CONCAT(worker_id ORDER BY worker_id) FROM workers", NULL),
@@ -672,7 +672,7 @@ static void a_pass_costs_what_it_finds(void)
 		" 'api_load', IF(seq %% 2, 'succeeded', 'accepted'),"
 		" NOW(3) + INTERVAL IF(seq %% 2, -1, 1) HOUR, NOW(3) FROM seq_1_to_20000;"
 		"INSERT IGNORE INTO worker_stats SELECT 'w2', NOW(3) - INTERVAL seq SECOND, '%s', seq, 0, 0, 0, 0,"
-		" 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM seq_1_to_5000;"
+		" 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL FROM seq_1_to_5000;"
 		"ANALYZE TABLE orchestrator_instances, placements, operations, worker_stats",
 		org.text, w1.incarnation.text, org.text, w2.incarnation.text);
 	int64_t before = rows_read();

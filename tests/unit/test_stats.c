@@ -276,7 +276,7 @@ static void the_pool_costs_the_same_with_a_long_history_and_many_apps(void)
 	fixture_run(
 		fx.db,
 		"INSERT INTO worker_stats SELECT 'w1', NOW(3) - INTERVAL seq * 5 SECOND, '%s', seq, 0, 0, 0, 0, 0, 0,"
-		" 0, 0, 0, 0, 0, 0, 0, 0 FROM seq_1_to_17280; ANALYZE TABLE worker_stats",
+		" 0, 0, 0, 0, 0, 0, 0, 0, NULL FROM seq_1_to_17280; ANALYZE TABLE worker_stats",
 		w1.incarnation.text);
 	before = rows_read();
 	own = rows_read() - before;

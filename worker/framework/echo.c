@@ -90,7 +90,8 @@ static void build_timer_fired(uv_timer_t *timer)
 	uv_close((uv_handle_t *)timer, build_closed);
 }
 
-static void *echo_build(uv_loop_t *loop, const struct build_request *request, build_done done, void *closure)
+static void *echo_build(const struct framework_env *env, const struct build_request *request, build_done done,
+			void *closure)
 {
 	struct echo_config config;
 
@@ -105,7 +106,7 @@ static void *echo_build(uv_loop_t *loop, const struct build_request *request, bu
 	build->reason = config.build_fail != NULL ? xstrdup(config.build_fail) : NULL;
 	build->done = done;
 	build->closure = closure;
-	uv_timer_init(loop, &build->timer);
+	uv_timer_init(env->loop, &build->timer);
 	build->timer.data = build;
 	uv_timer_start(&build->timer, build_timer_fired, (uint64_t)config.build_delay_ms, 0);
 	return build;
@@ -215,7 +216,7 @@ static void turn_timer_fired(uv_timer_t *timer)
 		turn_succeed(turn);
 }
 
-static struct turn *echo_turn(void *runtime, uv_loop_t *loop, const struct chat_request *request,
+static struct turn *echo_turn(void *runtime, const struct framework_env *env, const struct chat_request *request,
 			      const struct turn_sink *sink)
 {
 	const struct echo *echo = runtime;
@@ -234,7 +235,7 @@ static struct turn *echo_turn(void *runtime, uv_loop_t *loop, const struct chat_
 		turn_succeed(turn);
 		return NULL;
 	}
-	uv_timer_init(loop, &turn->timer);
+	uv_timer_init(env->loop, &turn->timer);
 	turn->is_started = true;
 	uint64_t delay_ms = echo->word_delay_ms > 0 ? (uint64_t)echo->word_delay_ms : PORTION_PAUSE_MS;
 	uv_timer_start(&turn->timer, turn_timer_fired, delay_ms, delay_ms);

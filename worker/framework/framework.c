@@ -8,6 +8,7 @@
 
 static const struct framework_impl *const frameworks[] = {
 	&framework_echo,
+	&framework_agent,
 };
 
 const struct framework_impl *framework_impl(const char *name)

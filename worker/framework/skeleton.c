@@ -19,9 +19,10 @@ struct skeleton {
 	int unused; /* what one copy keeps: a few hundred bytes at most, share the rest */
 };
 
-static void *skeleton_build(uv_loop_t *loop, const struct build_request *request, build_done done, void *closure)
+static void *skeleton_build(const struct framework_env *env, const struct build_request *request, build_done done,
+			    void *closure)
 {
-	(void)loop;
+	(void)env;
 	(void)request; /* read request->config here; it is gone after done */
 	done(closure, xcalloc(1, sizeof(struct skeleton)), NULL);
 	return NULL; /* nothing goes on, so there is nothing to cancel */
@@ -43,13 +44,13 @@ static size_t skeleton_memory_bytes(const void *runtime)
 	return sizeof(struct skeleton);
 }
 
-static struct turn *skeleton_turn(void *runtime, uv_loop_t *loop, const struct chat_request *request,
+static struct turn *skeleton_turn(void *runtime, const struct framework_env *env, const struct chat_request *request,
 				  const struct turn_sink *sink)
 {
 	struct turn_result result = {.status = 200, .current_agent = "skeleton"};
 
 	(void)runtime;
-	(void)loop;
+	(void)env;
 	if (!request->stream)
 		result.response = "";
 	sink->end(sink->closure, &result);

@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""AI Apps with a model: turns, tools, bounds, cancelling, a provider that is odd, slow, failing or dead."""
+import json
+import sys
+import threading
+
+import pytest
+
+from harness import SOURCE, Background, eventually, text_of
+
+sys.path.insert(0, str(SOURCE / "tests/fake"))
+import provider as fake  # noqa: E402
+
+OPTIONS = {"app": {"threads_max": 1100}, "llm": {"allowed_networks": "127.0.0.0/8", "breaker_failures": 0, "retry_max_s": 1},
+           "worker": {"turn_queue_max": 2, "turn_queue_wait_s": 1}}
+ALLOWED = ["model call failed", "breaker llm_config", "App failed .* reason=probe_failed"]
+
+
+@pytest.fixture(scope="module")
+def provider():
+    with fake.Provider() as p:
+        yield p
+
+
+@pytest.fixture(params=["openai", "anthropic"])
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def llm(org, provider, kind):
+    return org.new_llm_config(kind, provider.url)
+
+
+@pytest.fixture
+def openai(org, provider):
+    return org.new_llm_config("openai", provider.url)
+
+
+def new_agent(org, llm, model, **config):
+    app = org.new_app(tier="hot", framework_type="agent", config={"llm_config_id": llm, "model": model, **config})
+    org.admin.load(app)
+    return app
+
+
+def test_a_turn_is_streamed_as_it_comes(org, provider, llm):
+    provider.script("m", fake.text("Hello ", "wörld ", "🔥", tokens=(11, 3)))
+    app = new_agent(org, llm, "m", system_prompt="Be kind.")
+    stream = org.member.chat_stream(app, "hi")
+    assert stream.status == 200
+    events = stream.rest()
+    assert text_of(events) == "Hello wörld 🔥"
+    assert [e.name for e in events] == ["metadata", "agent", "message", "message", "message", "metadata"]
+    assert events[-1].data["usage"] == {"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14}
+    r = org.member.chat(app, "hi")
+    assert r.json["response"] == "Hello wörld 🔥" and r.json["agent_hops"] == 1 and r.json["current_agent"] == "agent"
+    asked = provider.asked("m")[-1]
+    system = asked.get("system") or asked["messages"][0]["content"]
+    assert system == "Be kind."
+    last = asked["messages"][-1]
+    assert last["role"] == "user" and "hi" in json.dumps(last["content"])
+
+
+def test_tools_are_called_at_once_and_their_results_go_back(org, provider, llm):
+    provider.script("t", fake.calls(("calculator", {"expression": "6*7"}), ("current_time", {})), fake.text("It is 42."))
+    app = new_agent(org, llm, "t", tools=["calculator", "current_time"])
+    events = org.member.chat_stream(app, "what?").rest()
+    tools = [e.data for e in events if e.name == "tool"]
+    assert [(t["state"], t["name"]) for t in tools if t["state"] == "called"] == [("called", "calculator"), ("called", "current_time")]
+    assert {t["name"]: t["result"] for t in tools if t["state"] == "done"}["calculator"] == "42"
+    assert not any(t["is_error"] for t in tools if t["state"] == "done")
+    assert text_of(events) == "It is 42."
+    assert [e.data["hop"] for e in events if e.name == "agent"] == [1, 2]
+    assert events[-1].data["usage"]["total_tokens"] == 24
+    assert "42" in json.dumps(provider.asked("t")[-1]["messages"])
+
+
+@pytest.mark.parametrize("name,arguments,says", [
+    ("calculator", "no JSON at all", "not valid JSON"),
+    ("calculator", '{"expression": 6}', "must be a string"),
+    ("calculator", '{"expression": "6*"}', "a number is expected"),
+    ("nosuch", "{}", "no tool of this name"),
+], ids=["no JSON", "a wrong type", "a wrong sum", "no such tool"])
+def test_what_is_wrong_with_a_call_is_told_to_the_model(org, provider, openai, name, arguments, says):
+    provider.script("w", fake.call(name, arguments), fake.text("sorry"))
+    app = new_agent(org, openai, "w", tools=["calculator"])
+    assert org.member.chat_ok(app) == "sorry"
+    assert says in provider.asked("w")[-1]["messages"][-1]["content"]
+
+
+def again(h, body):
+    fake.call("calculator", {"expression": "1"})(h)
+
+
+@pytest.mark.parametrize("limits,answer,code", [
+    ({"hops": 3}, again, "turn_limit"),
+    ({"tool_calls": 2}, again, "turn_limit"),
+    ({"tokens": 30}, again, "turn_limit"),
+    ({"bytes": 1024}, fake.endless, "turn_limit"),
+    ({"seconds": 1}, fake.hang, "turn_timeout"),
+    ({"seconds": 1}, fake.hang_after("so"), "turn_timeout"),
+], ids=["hops", "tool calls", "tokens", "bytes", "seconds", "seconds in the middle"])
+def test_a_bound_ends_the_turn(org, provider, openai, limits, answer, code):
+    provider.script("b", answer)
+    app = new_agent(org, openai, "b", tools=["calculator"], limits=limits)
+    assert org.member.chat(app).code == code
+    error = org.member.chat_stream(app).rest()[-1]
+    assert error.name == "error" and error.data["code"] == code
+    provider.script("b", fake.text("fine"))
+    assert org.member.chat_ok(app) == "fine"
+
+
+DONE = fake.finish("stop")
+ODD = {
+    "CRLF": [fake.chunk(content="a").replace("\n", "\r\n"), DONE.replace("\n", "\r\n")],
+    "CR": [fake.chunk(content="a").replace("\n", "\r"), DONE.replace("\n", "\r")],
+    "comments and blank lines": [": hello\n\n\n\n", fake.chunk(content="a"), ":\n\n", DONE],
+    "split at every byte": [bytes([b]) for b in (fake.chunk(content="a") + DONE).encode()],
+    "no DONE": [fake.chunk(content="a"), fake.finish("stop").replace("data: [DONE]\n\n", "")],
+    "choices null with the usage": [fake.chunk(content="a"), fake.finish("stop").replace('"choices": []', '"choices": null')],
+    "choices absent with the usage": [fake.chunk(content="a"), fake.finish("stop").replace('"choices": [], ', "")],
+}
+
+
+@pytest.mark.parametrize("oddity", ODD)
+def test_an_odd_stream_is_met_with_grace(org, provider, openai, oddity):
+    provider.script("o", fake.raw(*ODD[oddity]))
+    app = new_agent(org, openai, "o")
+    assert org.member.chat_ok(app) == "a"
+
+
+def test_characters_split_between_chunks_stay_whole(org, provider, openai):
+    whole = fake.data({"choices": [{"delta": {"content": "wö🔥"}}]})
+    body = json.dumps({"choices": [{"delta": {"content": "wö🔥"}}]}, ensure_ascii=False).encode()
+    stream = b"data: " + body + b"\n\n"
+    assert whole
+    provider.script("u", fake.raw(*[stream[i:i + 1] for i in range(len(stream))], DONE))
+    app = new_agent(org, openai, "u")
+    assert org.member.chat_ok(app) == "wö🔥"
+
+
+ODD_CALLS = {
+    "whole in one delta": [{"index": 0, "id": "c", "function": {"name": "calculator", "arguments": '{"expression":"6*7"}'}}],
+    "without index": [{"id": "c", "function": {"name": "calculator", "arguments": '{"expression":"6*7"}'}}],
+    "without id": [{"index": 0, "function": {"name": "calculator", "arguments": '{"expression":"6*7"}'}}],
+    "without both": [{"function": {"name": "calculator", "arguments": '{"expression":"6*7"}'}}],
+    "arguments as an object": [{"index": 0, "id": "c", "function": {"name": "calculator", "arguments": {"expression": "6*7"}}}],
+}
+
+
+@pytest.mark.parametrize("oddity", ODD_CALLS)
+def test_an_odd_tool_call_is_carried_out(org, provider, openai, oddity):
+    provider.script("c", fake.raw(fake.chunk(tool_calls=ODD_CALLS[oddity]), fake.finish("tool_calls")), fake.text("done"))
+    app = new_agent(org, openai, "c", tools=["calculator"])
+    assert org.member.chat_ok(app) == "done"
+    assert provider.asked("c")[-1]["messages"][-1]["content"] == "42"
+
+
+BROKEN = {
+    "no finish reason": (fake.raw(fake.chunk(content="a"), fake.data("[DONE]")), "provider_failed", 502),
+    "an error inside": (fake.raw(fake.chunk(content="a"), fake.data({"error": {"message": "boom"}})), "provider_unavailable", 503),
+    "HTML": (lambda h: h.whole(200, "<html>", "text/html"), "provider_failed", 502),
+    "no JSON": (fake.raw("data: {nonsense\n\n"), "provider_failed", 502),
+    "cut": (fake.raw(fake.chunk(content="a"), is_cut=True), "provider_failed", 502),
+    "401": (fake.status(401), "provider_failed", 502),
+    "503": (fake.status(503), "provider_unavailable", 503),
+    "429": (fake.status(429, Retry_After="30"), "provider_limited", 429),
+    "no answer": (fake.drop, "provider_failed", 502),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_provider_that_fails_is_told_and_the_app_stays(org, provider, openai, what):
+    answer, code, status = BROKEN[what]
+    provider.script("f", answer)
+    app = new_agent(org, openai, "f")
+    r = org.member.chat(app)
+    assert (r.status, r.code) == (status, code), r
+    if what == "429":
+        assert r.headers["Retry-After"] == "30"
+    error = org.member.chat_stream(app).rest()[-1]
+    assert error.name == "error" and error.data["code"] == code
+    provider.script("f", fake.text("fine"))
+    assert org.member.chat_ok(app) == "fine"
+
+
+def test_what_had_not_begun_is_tried_again(org, provider, openai):
+    provider.script("r", fake.status(503), fake.status(429, Retry_After="0"), fake.text("fine"))
+    app = new_agent(org, openai, "r")
+    assert org.member.chat_ok(app) == "fine"
+    assert len(provider.asked("r")) == 3
+
+
+@pytest.mark.parametrize("stage", ["before the answer", "in the answer", "in a tool"])
+def test_a_client_that_hangs_up_stops_the_provider(stack, org, provider, openai, stage):
+    app = new_agent(org, openai, "g", tools=["fetch_url"], fetch_url={"allow": [provider.url.replace("/v1", "/")]})
+    begun = threading.Event()
+
+    def page(h):
+        begun.set()
+        fake.hang(h)
+
+    def begin(h):
+        begun.set()
+        (fake.hang if stage == "before the answer" else fake.hang_after("so"))(h)
+
+    provider.listing = page
+    provider.script("g", fake.call("fetch_url", {"url": provider.url.replace("/v1", "/page")}) if stage == "in a tool" else begin)
+    gone = provider.gone
+    stream = org.member.chat_stream(app)
+    stream.first()
+    assert begun.wait(20)
+    stream.hang_up()
+    eventually(lambda: provider.gone == gone + 1, 40, "the provider's side was hung up")
+    eventually(lambda: stack.next_flush()["turns_in_flight"] == 0, 20)
+    provider.listing = None
+
+
+def test_turns_beyond_the_apps_limit_wait_and_then_are_turned_away(org, provider, openai):
+    gate = threading.Event()
+
+    def slow(h):
+        gate.wait(30)
+        fake.text("ok")(h)
+
+    provider.script("q", slow)
+    app = new_agent(org, openai, "q", limits={"turns": 1})
+    first = Background(org.member.chat, app)
+    eventually(lambda: len(provider.asked("q")) == 1)
+    waiting = [Background(org.member.chat, app) for _ in range(2)]
+    late = [w.join() for w in waiting]  # the queue's deadline
+    assert {r.code for r in late} == {"too_many_turns"} and {r.status for r in late} == {429}
+    assert all(int(r.headers["Retry-After"]) >= 1 for r in late)
+    gate.set()
+    assert first.join().json["response"] == "ok"
+    assert len(provider.asked("q")) == 1
+
+
+def test_one_that_waits_goes_on_when_another_has_ended(org, provider, openai):
+    gate = threading.Semaphore(0)
+
+    def slow(h):
+        gate.acquire()
+        fake.text("ok")(h)
+
+    provider.script("n", slow)
+    app = new_agent(org, openai, "n", limits={"turns": 1})
+    turns = [Background(org.member.chat, app) for _ in range(3)]
+    eventually(lambda: len(provider.asked("n")) == 1)
+    for n in range(1, 4):
+        eventually(lambda n=n: len(provider.asked("n")) == n)
+        gate.release()
+    assert [t.join().status for t in turns].count(200) >= 2
+
+
+def test_a_model_is_shared_and_leaves_with_its_last_app(stack, org, provider, openai):
+    provider.script("s", fake.text("x"))
+    before = stack.next_flush()["shared_model_count"]
+    apps = [new_agent(org, openai, "s") for _ in range(5)]
+    eventually(lambda: stack.next_flush()["shared_model_count"] == before + 1, 20)
+    for app in apps[:4]:
+        org.admin.unload(app)
+    assert stack.next_flush()["shared_model_count"] == before + 1
+    org.admin.unload(apps[4])
+    eventually(lambda: stack.next_flush()["shared_model_count"] == before, 20)
+
+
+@pytest.mark.parametrize("probe", ["connect", "call"])
+def test_a_probe_that_fails_fails_the_load_with_its_reason(org, provider, openai, probe):
+    provider.listing = fake.status(401)
+    provider.script("p", fake.status(401))
+    app = org.new_app(tier="hot", framework_type="agent", config={"llm_config_id": openai, "model": "p", "probe": probe})
+    op = org.admin.ended(org.admin.lifecycle("load", app).json["operation_id"])
+    provider.listing = None
+    assert op["state"] == "failed" and op["reason"] == "probe_failed: The model provider answered 401.", op
+    assert org.admin.app(app)["state_reason"] == op["reason"]
+    assert org.member.chat(app).code == "instance_failed"
+
+
+def test_an_address_that_is_not_public_is_not_connected_to(stack, org, provider):
+    """The worker's own look, at each connection: a name may lead elsewhere by now."""
+    llm = org.new_llm_config("openai", "http://127.0.0.1:1/v1")
+    stack.db.run(f"UPDATE llm_config_generations SET base_url = 'http://[::ffff:10.0.0.1]/v1' WHERE llm_config_id = '{llm}'")
+    app = new_agent(org, llm, "x", probe="none")
+    r = org.member.chat(app)
+    assert r.code == "provider_failed" and "not allowed" in r.json["detail"], r
+
+
+def test_a_thousand_turns_at_once_through_one_worker(stack, org, provider, openai):
+    """All of them are with the provider before the first is answered."""
+    gate = threading.Event()
+    count = 1000
+
+    def slow(h, body):
+        gate.wait(60)
+        fake.echo_last(h, body)
+
+    provider.script("k", slow)
+    app = new_agent(org, openai, "k")
+    turns = [Background(org.member.chat, app, f"turn {i}") for i in range(count)]
+    eventually(lambda: len(provider.asked("k")) == count, 60)
+    assert stack.next_flush()["turns_in_flight"] == count
+    gate.set()
+    answers = [t.join() for t in turns]
+    assert [a.json["response"].replace(" ", "") for a in answers] == [f"turn{i}" for i in range(count)]

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Makes them from the settings. Providers may be reached where the operator's list of networks, or their being public,
+ * allows it. */
+#include "worker/runtime.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/keyring.h"
+#include "core/llm_config.h"
+#include "core/settings.h"
+#include "lib/json.h"
+#include "lib/log.h"
+#include "lib/netaddr.h"
+#include "lib/secret.h"
+#include "lib/xalloc.h"
+#include "worker/engine.h"
+#include "worker/framework/framework.h"
+#include "worker/http_loop.h"
+#include "worker/model/model.h"
+
+#define RETRY_FIRST_MS 250
+#define REQUEST_BYTES_MAX ((size_t)8 * 1024 * 1024) /* of a model's: history and results of tools */
+#define HEADERS_DEPTH_MAX 2
+
+struct runtime {
+	struct engine *engine;
+	struct netaddr_list *allowed;
+	struct http_loop *http;
+	struct framework_env env;
+};
+
+static bool may_connect(void *closure, const struct sockaddr *address)
+{
+	const struct runtime *runtime = closure;
+
+	return netaddr_may_connect(runtime->allowed, address);
+}
+
+static bool read_headers(struct keyring *keys, const struct llm_config *llm, struct jval **ret_headers, struct err *e)
+{
+	const struct json_limits limits = {.bytes_max = LLM_HEADERS_BYTES_MAX, .depth_max = HEADERS_DEPTH_MAX};
+	char *text = NULL;
+	size_t len = 0;
+
+	if (!llm_config_open_headers(keys, llm, &text, &len, e))
+		return false;
+	bool ok = !text || jval_parse(text, len, &limits, ret_headers, e);
+	secret_free(&text, len);
+	return ok;
+}
+
+static bool open_secrets(void *closure, const struct llm_config *llm, struct model_secrets *ret_secrets, struct err *e)
+{
+	struct runtime *runtime = closure;
+	struct model_secrets secrets = {0};
+	size_t len;
+
+	if (!llm_config_open_key(runtime->engine->keys, llm, &secrets.key, &len, e))
+		goto failed;
+	if (!read_headers(runtime->engine->keys, llm, &secrets.headers, e))
+		goto failed;
+	*ret_secrets = secrets;
+	return true;
+failed:
+	secret_free(&secrets.key, secrets.key ? strlen(secrets.key) : 0);
+	log_error("LLM config's secrets cannot be opened", "llm_config=%s error=%s", llm->llm_config_id.text, e->text);
+	return err_set(e, ERR_DENIED, "the secrets of LLM config %s cannot be opened", llm->llm_config_id.text);
+}
+
+static struct models *make_models(struct runtime *runtime, const struct settings *s)
+{
+	struct models_config config = {
+		.loop = &runtime->engine->loop,
+		.http = http_loop_client(runtime->http),
+		.connect_ms = s->llm.connect_timeout_s * 1000,
+		.first_byte_ms = s->llm.first_byte_timeout_s * 1000,
+		.idle_ms = s->llm.idle_timeout_s * 1000,
+		.answer_max = (size_t)s->llm.answer_max_bytes,
+		.request_max = REQUEST_BYTES_MAX,
+		.attempts_max = (unsigned)s->llm.attempts_max,
+		.retry_ms = RETRY_FIRST_MS,
+		.retry_max_ms = s->llm.retry_max_s * 1000,
+		.breaker =
+			{
+				.failures_max = (unsigned)s->llm.breaker_failures,
+				.pause_ms = s->llm.breaker_pause_s * 1000,
+				.pause_max_ms = s->llm.breaker_pause_max_s * 1000,
+			},
+		.open = open_secrets,
+		.closure = runtime,
+	};
+
+	return models_new(&config);
+}
+
+struct runtime *runtime_new(struct engine *engine, struct err *e)
+{
+	const struct settings *s = engine->settings;
+	struct runtime *runtime = xcalloc(1, sizeof(*runtime));
+	struct http_options options = {
+		.may_connect = may_connect,
+		.may_connect_closure = runtime,
+		.connections_max = s->llm.connections_max,
+		.ca_file = s->llm.ca_file,
+	};
+
+	runtime->engine = engine;
+	if (!netaddr_list_parse(s->llm.allowed_networks, &runtime->allowed, e) ||
+	    (runtime->http = http_loop_new(&engine->loop, &options, e)) == NULL) {
+		runtime_close(&runtime);
+		return NULL;
+	}
+	runtime->env.loop = &engine->loop;
+	runtime->env.models = make_models(runtime, s);
+	runtime->env.tools = (struct tool_env){.loop = &engine->loop, .http = http_loop_client(runtime->http)};
+	return runtime;
+}
+
+void runtime_close(struct runtime **handle)
+{
+	struct runtime *runtime = *handle;
+
+	if (runtime == NULL)
+		return;
+	models_free(&runtime->env.models);
+	http_loop_close(&runtime->http);
+	netaddr_list_free(&runtime->allowed);
+	free(runtime);
+	*handle = NULL;
+}
+
+const struct framework_env *runtime_env(const struct runtime *runtime)
+{
+	return &runtime->env;
+}
+
+struct models *runtime_models(const struct runtime *runtime)
+{
+	return runtime->env.models;
+}
