@@ -20,7 +20,9 @@ class Response:
 
     @property
     def code(self):
-        """The problem document's code, None where it is none."""
+        """The problem document's code, below /v1 the error's; None where it is none."""
+        if self.status >= 400 and self.body.startswith(b'{"error":'):
+            return self.json["error"]["code"]
         if "application/problem+json" not in self.headers.get("Content-Type", ""):
             return None
         return self.json["code"]
