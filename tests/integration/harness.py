@@ -45,18 +45,19 @@ class Stack:
     """All servers together. worker=, app=, … are options of hearth.conf beside DEFAULTS.
 
     workers is how many, w1 to wN, or a list with the own options of each. nats_nodes > 1 makes a NATS cluster, with
-    the stream on up to three of them. is_proxied puts a proxy between each worker and each of its servers,
+    the stream on up to three of them. ours_environment is added to that of Hearth's programs. is_proxied puts a proxy between each worker and each of its servers,
     are_routes_proxied one before each NATS server of a cluster, for the others of it. front is what lighttpd.conf says
     otherwise than conf/: {"server.max-read-idle": 5}.
     """
 
     _template = None
 
-    def __init__(self, start=True, workers=1, nats_nodes=1, is_proxied=False, are_routes_proxied=False,
+    def __init__(self, start=True, workers=1, nats_nodes=1, is_proxied=False, ours_environment=None, are_routes_proxied=False,
                  front=None, **options):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="hearth-"))
         self.conf = self.folder / "hearth.conf"
         self.secrets = {}
+        self.ours_environment = ours_environment or {}
         self.options = {section: {**DEFAULTS.get(section, {}), **options.get(section, {})}
                         for section in {*DEFAULTS, *options}}
         self.allowed = []

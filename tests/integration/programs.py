@@ -398,6 +398,9 @@ class Lighttpd(Program):
 class Ours(Program):
     """A program of Hearth's."""
 
+    def environment(self):
+        return self.stack.ours_environment
+
     def is_bad_line(self, line):
         m = OUR_LINE.match(line)
         if m:

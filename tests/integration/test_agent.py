@@ -129,11 +129,56 @@ def test_an_odd_stream_is_met_with_grace(org, provider, openai, oddity):
     assert org.member.chat_ok(app) == "a"
 
 
+@pytest.fixture
+def anthropic(org, provider):
+    return org.new_llm_config("anthropic", provider.url)
+
+
+A_START = fake.anthropic_start(3) + fake.named("content_block_start", index=0, content_block={"type": "text", "text": ""})
+A_TEXT = fake.named("content_block_delta", index=0, delta={"type": "text_delta", "text": "a"})
+A_END = fake.anthropic_end("end_turn", 2)
+A_ODD = {
+    "CRLF": [(A_START + A_TEXT + A_END).replace("\n", "\r\n")],
+    "CR": [(A_START + A_TEXT + A_END).replace("\n", "\r")],
+    "pings, comments and unknown events": [A_START, ": x\n\n", fake.named("ping"), A_TEXT, fake.named("news", x=1), A_END],
+    "split at every byte": [bytes([b]) for b in (A_START + A_TEXT + A_END).encode()],
+    "thinking": [A_START, fake.named("content_block_delta", index=9, delta={"type": "thinking_delta", "thinking": "hm"}), A_TEXT, A_END],
+    "no message_stop": [A_START, A_TEXT, A_END.split("event: message_stop")[0]],
+    "names in the data alone": [(A_START + A_TEXT + A_END).replace("event: ", ": ")],
+}
+
+
+@pytest.mark.parametrize("oddity", A_ODD)
+def test_an_odd_stream_of_the_other_kind_is_met_with_grace(org, provider, anthropic, oddity):
+    provider.script("ao", fake.raw(*A_ODD[oddity]))
+    app = new_agent(org, anthropic, "ao")
+    assert org.member.chat_ok(app) == "a"
+
+
+A_BROKEN = {
+    "no stop reason": (fake.raw(A_START, A_TEXT), "provider_failed"),
+    "an error inside": (fake.raw(A_START, A_TEXT, fake.named("error", error={"type": "overloaded_error", "message": "x"})),
+                        "provider_unavailable"),
+    "HTML": (lambda h: h.whole(200, "<html>", "text/html"), "provider_failed"),
+    "529": (fake.status(529), "provider_unavailable"),
+    "without end": (lambda h: [h.head(), h.say(A_START), [h.say(A_TEXT.replace('"a"', '"' + "x" * 1000 + '"')) for _ in range(2000)]],
+                    "turn_limit"),
+}
+
+
+@pytest.mark.parametrize("what", A_BROKEN)
+def test_a_provider_of_the_other_kind_that_fails_is_told(org, provider, anthropic, what):
+    answer, code = A_BROKEN[what]
+    provider.script("ab", answer)
+    app = new_agent(org, anthropic, "ab")
+    assert org.member.chat(app).code == code
+    provider.script("ab", fake.text("fine"))
+    assert org.member.chat_ok(app) == "fine"
+
+
 def test_characters_split_between_chunks_stay_whole(org, provider, openai):
-    whole = fake.data({"choices": [{"delta": {"content": "wö🔥"}}]})
     body = json.dumps({"choices": [{"delta": {"content": "wö🔥"}}]}, ensure_ascii=False).encode()
     stream = b"data: " + body + b"\n\n"
-    assert whole
     provider.script("u", fake.raw(*[stream[i:i + 1] for i in range(len(stream))], DONE))
     app = new_agent(org, openai, "u")
     assert org.member.chat_ok(app) == "wö🔥"

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model provider that is slow, fails, flaps or is dead, and one whose name leads elsewhere by now."""
+import sys
+
+import pytest
+
+from harness import BUILD, SANITIZERS, SOURCE, Stack, eventually
+
+sys.path.insert(0, str(SOURCE / "tests/fake"))
+import provider as fake  # noqa: E402
+
+OPTIONS = {"llm": {"allowed_networks": "127.0.0.0/8", "attempts_max": 1, "breaker_failures": 3, "breaker_pause_s": 1,
+                   "breaker_pause_max_s": 2, "first_byte_timeout_s": 1, "idle_timeout_s": 1}}
+ALLOWED = ["model call failed", "breaker llm_config"]
+
+
+@pytest.fixture(scope="module")
+def provider():
+    with fake.Provider() as p:
+        yield p
+
+
+def new_agent(org, llm, model, **config):
+    app = org.new_app(tier="hot", framework_type="agent", config={"llm_config_id": llm, "model": model, **config})
+    org.admin.load(app)
+    return app
+
+
+def breakers(api, path):
+    r = api.get(path)
+    assert r.status == 200, r
+    return r.json["breakers"]
+
+
+def test_a_breaker_opens_shows_tries_and_closes(stack, org, provider):
+    llm = org.new_llm_config("openai", provider.url)
+    provider.script("b", fake.status(500))
+    app = new_agent(org, llm, "b", history={"messages": 0})
+    for _ in range(3):
+        assert org.member.chat(app).code == "provider_unavailable"
+    r = org.member.chat(app)  # not even asked
+    assert r.code == "provider_unavailable" and "pause" in r.json["detail"] and int(r.headers["Retry-After"]) >= 1
+    assert len(provider.asked("b")) == 3
+    shown = eventually(lambda: breakers(stack.sys, "/api/admin/pool/stats"), 20)
+    assert [(b["llm_config_id"], b["org_id"], b["model"], b["failures"] >= 3) for b in shown] == [(llm, org.id, "b", True)]
+    assert shown[0]["state"] in ("open", "half_open") and shown[0]["worker_id"] == "w1"
+    mine = f"/api/orgs/{org.id}/pool/stats"
+    assert [b["model"] for b in breakers(org.admin, mine)] == ["b"]
+    other = stack.new_org()
+    assert breakers(other.admin, f"/api/orgs/{other.id}/pool/stats") == []
+    # It flaps: after each pause one call tries, and the next pause is longer.
+    eventually(lambda: org.member.chat(app) and len(provider.asked("b")) == 4, 30)
+    provider.script("b", fake.text("well again"))
+    eventually(lambda: org.member.chat(app).status == 200, 30)
+    for _ in range(5):
+        assert org.member.chat_ok(app) == "well again"
+    eventually(lambda: breakers(stack.sys, "/api/admin/pool/stats") == [], 20)
+
+
+def test_another_model_of_the_same_provider_goes_on(org, provider):
+    llm = org.new_llm_config("openai", provider.url)
+    provider.script("bad", fake.status(500))
+    provider.script("good", fake.text("x"))
+    bad, good = new_agent(org, llm, "bad"), new_agent(org, llm, "good")
+    for _ in range(4):
+        assert org.member.chat(bad).code == "provider_unavailable"
+    assert org.member.chat_ok(good) == "x"
+
+
+@pytest.mark.parametrize("answer", [fake.hang, fake.hang_after("so")], ids=["before the answer", "in the answer"])
+def test_a_provider_that_falls_silent_is_given_up(org, provider, answer):
+    llm = org.new_llm_config("openai", provider.url)
+    provider.script("s", answer)
+    app = new_agent(org, llm, "s")
+    r = org.member.chat(app)
+    assert (r.status, r.code) == (504, "provider_timeout"), r
+
+
+def test_a_slow_provider_is_waited_for_as_long_as_it_speaks(org, provider):
+    llm = org.new_llm_config("openai", provider.url)
+    provider.script("w", fake.text(*"abcdef", delay=0.4))
+    app = new_agent(org, llm, "w")
+    assert org.member.chat_ok(app) == "abcdef"
+
+
+def test_a_dead_provider_is_told_at_once(org):
+    llm = org.new_llm_config("openai", "http://127.0.0.1:1/v1")
+    app = new_agent(org, llm, "d", probe="none")
+    r = org.member.chat(app)
+    assert r.code == "provider_unavailable" and "not reachable" in r.json["detail"]
+
+
+@pytest.fixture(scope="module")
+def rebound(tmp_path_factory):
+    """A stack that may reach nothing inside, and the names that its programs look up."""
+    hosts = tmp_path_factory.mktemp("names") / "hosts"
+    hosts.write_text("")
+    stack = Stack(ours_environment={
+        "LD_PRELOAD": str(BUILD / "tests/fake/resolver.so"), "HEARTH_TEST_HOSTS": str(hosts),
+        "ASAN_OPTIONS": SANITIZERS["ASAN_OPTIONS"] + ":verify_asan_link_order=0"})
+    stack.allow(*ALLOWED)
+    yield stack, hosts
+    found = stack.stop()
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1"])
+def test_a_name_that_leads_elsewhere_by_now_is_not_followed(rebound, provider, address):
+    """Where it leads was fine when the LLM config was saved."""
+    stack, hosts = rebound
+    org = stack.new_org()
+    hosts.write_text(f"{address} models.example\n")
+    r = org.admin.post(f"/api/orgs/{org.id}/llm-configs", {"name": "x", "provider": "openai",
+                                                           "base_url": f"http://models.example:{provider.port}/v1"})
+    assert r.status == 422 and r.json["errors"][0]["field"] == "base_url", r
+    hosts.write_text("1.1.1.1 models.example\n")
+    llm = org.new_llm_config("openai", f"http://models.example:{provider.port}/v1")
+    hosts.write_text(f"{address} models.example\n")
+    app = new_agent(org, llm, "r", probe="none")
+    before = len(provider.requests)
+    r = org.member.chat(app)
+    assert r.code == "provider_failed" and "not allowed" in r.json["detail"], r
+    assert len(provider.requests) == before
