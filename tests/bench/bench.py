@@ -18,13 +18,14 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "integration"))
 
 import figures_http  # noqa: E402
+import figures_llm  # noqa: E402
 import figures_pool  # noqa: E402
 import figures_streams  # noqa: E402
 import harness  # noqa: E402
 import rows  # noqa: E402
 
-ALL = {**figures_http.GROUPS, **figures_pool.GROUPS, **figures_streams.GROUPS}
-GROUPS = {name: ALL[name] for name in ("lifecycle", "chat", "not_loaded", "memory", "loads", "streams", "reloads",
+ALL = {**figures_http.GROUPS, **figures_llm.GROUPS, **figures_pool.GROUPS, **figures_streams.GROUPS}
+GROUPS = {name: ALL[name] for name in ("lifecycle", "chat", "not_loaded", "llm", "memory", "loads", "streams", "reloads",
                                        "takeover", "cycles", "pool_stats")}
 
 
@@ -32,7 +33,7 @@ def main(names):
     unknown = [n for n in names if n not in GROUPS]
     if unknown:
         sys.exit(f"bench: no such figure: {' '.join(unknown)}; there are: {' '.join(GROUPS)}")
-    missing = [p for p in ("wrk", "lighttpd", "mariadbd", "nats-server") if not shutil.which(p, path=harness.PATH)]
+    missing = [p for p in ("wrk", "lighttpd", "nginx", "mariadbd", "nats-server") if not shutil.which(p, path=harness.PATH)]
     if missing:
         sys.exit(f"bench: missing programs: {' '.join(missing)} (Debian has each in a package of about that name)")
     began, results = time.monotonic(), []

@@ -27,15 +27,18 @@ def cpu_us(programs):
 
 
 class Turns:
-    """Rounds of floor and figure, floor and figure; the same requests go to both."""
+    """Rounds of floor and figure, floor and figure. The same requests go to both where no floor (request, port) is
+    given; floors are those of an earlier figure, not measured again."""
 
-    def __init__(self, stack, request, clients, between=lambda: None, **kind):
-        self.floors, self.figures, self.us = [], [], {}
-        for port, seconds in ((stack.floor.lighttpd.port, WARM_UP), (stack.lighttpd.port, WARM_UP)):
-            load.Load.start(request, port, clients, seconds).result()
+    def __init__(self, stack, request, clients, between=lambda: None, floor=None, floors=None, **kind):
+        self.floors, self.figures, self.us = list(floors or []), [], {}
+        floor = None if floors else floor or (request, stack.floor.lighttpd.port)
+        for warmed, port in filter(None, (floor, (request, stack.lighttpd.port))):
+            warmed.start(port, clients, WARM_UP).result()
         between()
         for _ in range(ROUNDS):
-            self.floors.append(request.run(stack.floor.lighttpd.port, clients, SECONDS))
+            if floor:
+                self.floors.append(floor[0].run(floor[1], clients, SECONDS))
             before = cpu_us(stack.programs)
             self.figures.append(request.run(stack.lighttpd.port, clients, SECONDS, **kind))
             between()
@@ -46,8 +49,8 @@ class Turns:
         requests = sum(r.requests for r in self.figures)
         cost = ", ".join(f"{name} {us / requests:.0f}" for name, us in sorted(self.us.items(), key=lambda x: -x[1]))
         note = "; ".join(filter(None, [note, f"processor time of a request in us: {cost}"]))
-        return Figure(name, "requests/s", [r.rate for r in self.figures], (">=", reach, "ratio"), [r.rate for r in self.floors],
-                      [r.p50_ms for r in self.figures], [r.p99_ms for r in self.figures], note)
+        return Figure(name, "requests/s", [r.rate for r in self.figures], reach and (">=", reach, "ratio"),
+                      [r.rate for r in self.floors], [r.p50_ms for r in self.figures], [r.p99_ms for r in self.figures], note)
 
 
 def lifecycle():

@@ -4,10 +4,10 @@
 # made beside it, in bench-build.
 # make bench-growth: how the cost grows; longer, and not part of it. make bench-web-servers: what each web server
 # costs. make bench-docs puts the results of the first two into docs/.
-BENCH_FILES = %D%/bench.py %D%/figures_http.py %D%/figures_pool.py %D%/figures_streams.py %D%/growth.py %D%/load.py \
-	%D%/put_into_docs.py %D%/rows.py %D%/scale.py %D%/servers.py %D%/svg.py %D%/web_servers.py
+BENCH_FILES = %D%/bench.py %D%/figures_http.py %D%/figures_llm.py %D%/figures_pool.py %D%/figures_streams.py \
+	%D%/growth.py %D%/load.py %D%/put_into_docs.py %D%/rows.py %D%/scale.py %D%/servers.py %D%/svg.py %D%/web_servers.py
 EXTRA_DIST += $(BENCH_FILES) %D%/wrk.lua
-BENCH_BINARIES = %D%/floor_fcgi %D%/stream_client
+BENCH_BINARIES = %D%/floor_fcgi %D%/llm_endpoint %D%/stream_client
 EXTRA_PROGRAMS = $(BENCH_BINARIES)
 CLEANFILES += $(BENCH_BINARIES) bench-results.json bench-results.md bench-growth.md growth.svg
 %C%_floor_fcgi_CFLAGS = $(AM_CFLAGS) $(FCGI_CFLAGS)

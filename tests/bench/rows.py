@@ -15,23 +15,21 @@ def note_settings(stack):
 
 
 class Figure:
-    """One row. reach is (">=" or "<=", number, of): of the "ratio" or of the "value"."""
+    """One row. reach is (">=" or "<=", number, of): of the "ratio" or of the "value"; None: it is only to be known."""
 
-    def __init__(self, figure, unit, values, reach, floors=None, p50_ms=None, p99_ms=None, note=""):
+    def __init__(self, figure, unit, values, reach=None, floors=None, p50_ms=None, p99_ms=None, note=""):
         self.figure, self.unit, self.note = figure, unit, note
         self.values, self.floors = values, floors
         self.value = statistics.median(values)
         self.floor = statistics.median(floors) if floors else None
         self.ratio = self.value / self.floor if self.floor else None
-        self.sign, self.bound, self.of = reach
-        measured = self.ratio if self.of == "ratio" else self.value
-        self.holds = measured >= self.bound if self.sign == ">=" else measured <= self.bound
+        self.reach, self.holds = None, None
+        if reach:
+            sign, bound, of = reach
+            measured = self.ratio if of == "ratio" else self.value
+            self.reach, self.holds = f"{of} {sign} {bound:g}", measured >= bound if sign == ">=" else measured <= bound
         self.p50_ms = statistics.median(p50_ms) if p50_ms else None
         self.p99_ms = statistics.median(p99_ms) if p99_ms else None
-
-    @property
-    def reach(self):
-        return f"{self.of} {self.sign} {self.bound:g}"
 
     def json(self):
         return {"figure": self.figure, "value": rounded(self.value), "unit": self.unit, "floor": rounded(self.floor),
@@ -51,8 +49,9 @@ def shown(x):
 
 def cells(r):
     spread = f"{shown(min(r.values))}..{shown(max(r.values))}" if len(r.values) > 1 else "-"
-    return [r.figure, shown(r.value), r.unit, shown(r.floor), shown(r.ratio), r.reach, "yes" if r.holds else "NO",
-            spread, shown(r.p50_ms), shown(r.p99_ms)]
+    holds = {True: "yes", False: "NO", None: "-"}[r.holds]
+    return [r.figure, shown(r.value), r.unit, shown(r.floor), shown(r.ratio), r.reach or "-", holds, spread,
+            shown(r.p50_ms), shown(r.p99_ms)]
 
 
 HEAD = ["figure", "value", "unit", "floor", "ratio", "reach", "holds", "rounds", "p50 ms", "p99 ms"]

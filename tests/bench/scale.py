@@ -22,15 +22,15 @@ _blocks = itertools.count(1)
 class Apps:
     """n registered Apps of one org, copies of one that HTTP has made. Ids are number 1 to n of a block of their own."""
 
-    def __init__(self, stack, org, n, tier="hot", config=None):
+    def __init__(self, stack, org, n, tier="hot", **fields):
         self.stack, self.org, self.n, self.tier = stack, org, n, tier
         self.block, self.generation = next(_blocks), 1
-        pattern = org.new_app(tier=tier, config=config)
+        pattern = org.new_app(tier=tier, **fields)
         stack.db.run(
             "INSERT INTO orchestrator_instances (instance_id, org_id, name, framework_type, mode, status, tier,"
-            " desired_state, config, config_hash, active_plugin_ids, created_at, updated_at)"
+            " desired_state, config, config_hash, llm_config_id, active_plugin_ids, created_at, updated_at)"
             f" SELECT {self._id('0193')}, org_id, CONCAT('bulk-{self.block}-', seq), framework_type, mode, status, tier,"
-            " 'unloaded', config, config_hash, active_plugin_ids, created_at, updated_at"
+            " 'unloaded', config, config_hash, llm_config_id, active_plugin_ids, created_at, updated_at"
             f" FROM seq_1_to_{n}, orchestrator_instances WHERE instance_id = '{pattern}'")
 
     def _id(self, head):
