@@ -122,6 +122,30 @@ static const char SQL_ORG[] =
 	" WHERE p.org_id = ? AND w.lease_until > UTC_TIMESTAMP(3)";
 enum { ORG_HOT, ORG_DEMAND, ORG_LOADING, ORG_FAILED, ORG_DRAINING, ORG_INSTANCES };
 
+static const char SQL_APP[] =
+	"SELECT turns, errors, loads, cold_starts, reloads, failed_builds, evicted_idle, evicted_room, evicted_quota,"
+	" tokens_in, tokens_out, latency_us_sum, latency_us_max, provider_us_sum, tools_us_sum, build_us_sum, " SQL_UTC(
+		"last_turn_at") " FROM instance_stats WHERE instance_id = ?";
+enum {
+	APP_TURNS,
+	APP_ERRORS,
+	APP_LOADS,
+	APP_COLD_STARTS,
+	APP_RELOADS,
+	APP_FAILED_BUILDS,
+	APP_EVICTED_IDLE,
+	APP_EVICTED_ROOM,
+	APP_EVICTED_QUOTA,
+	APP_TOKENS_IN,
+	APP_TOKENS_OUT,
+	APP_LATENCY_SUM,
+	APP_LATENCY_MAX,
+	APP_PROVIDER_SUM,
+	APP_TOOLS_SUM,
+	APP_BUILD_SUM,
+	APP_LAST_TURN
+};
+
 /* --- flush --- */
 
 struct flush {
@@ -359,4 +383,36 @@ bool stats_org(struct db *db, const struct id *org_id, struct org_stats *ret_sta
 	ret_stats->draining_count = (uint32_t)db_col_u64(db, ORG_DRAINING);
 	ret_stats->instances = (uint32_t)db_col_u64(db, ORG_INSTANCES);
 	return true;
+}
+
+bool stats_app(struct db *db, struct arena *mem, const struct id *instance_id, struct app_stats *ret_stats,
+	       struct err *e)
+{
+	struct app_stats s = {0};
+
+	db_use(db, SQL_APP);
+	db_bind_id(db, instance_id);
+	enum db_result result = sql_first(db, e);
+	if (result == DB_ROW) {
+		s.turns = db_col_u64(db, APP_TURNS);
+		s.errors = db_col_u64(db, APP_ERRORS);
+		s.loads = db_col_u64(db, APP_LOADS);
+		s.cold_starts = db_col_u64(db, APP_COLD_STARTS);
+		s.reloads = db_col_u64(db, APP_RELOADS);
+		s.failed_builds = db_col_u64(db, APP_FAILED_BUILDS);
+		s.evicted_idle = db_col_u64(db, APP_EVICTED_IDLE);
+		s.evicted_room = db_col_u64(db, APP_EVICTED_ROOM);
+		s.evicted_quota = db_col_u64(db, APP_EVICTED_QUOTA);
+		s.tokens_in = db_col_u64(db, APP_TOKENS_IN);
+		s.tokens_out = db_col_u64(db, APP_TOKENS_OUT);
+		s.latency_us_sum = db_col_u64(db, APP_LATENCY_SUM);
+		s.latency_us_max = db_col_u64(db, APP_LATENCY_MAX);
+		s.provider_us_sum = db_col_u64(db, APP_PROVIDER_SUM);
+		s.tools_us_sum = db_col_u64(db, APP_TOOLS_SUM);
+		s.build_us_sum = db_col_u64(db, APP_BUILD_SUM);
+		s.last_turn_at = sql_str(db, mem, APP_LAST_TURN);
+	}
+	db_done(db);
+	*ret_stats = s;
+	return result != DB_FAIL && sql_mem_ok(mem, e);
 }

@@ -70,4 +70,14 @@ struct org_stats {
 };
 bool stats_org(struct db *db, const struct id *org_id, struct org_stats *ret_stats, struct err *e) MUST_CHECK;
 
+/* What one App has done since it was made; all 0 where nothing was flushed yet. Times are sums over its turns, or its
+ * builds. */
+struct app_stats {
+	uint64_t turns, errors, loads, cold_starts, reloads, failed_builds, evicted_idle, evicted_room, evicted_quota;
+	uint64_t tokens_in, tokens_out, latency_us_sum, latency_us_max, provider_us_sum, tools_us_sum, build_us_sum;
+	const char *last_turn_at; /* RFC 3339; NULL: none yet */
+};
+bool stats_app(struct db *db, struct arena *mem, const struct id *instance_id, struct app_stats *ret_stats,
+	       struct err *e) MUST_CHECK;
+
 #endif

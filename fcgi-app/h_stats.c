@@ -218,3 +218,51 @@ out:
 	auth_leave(req, &v);
 	return next;
 }
+
+static void add_ms(struct jval *o, const char *key, uint64_t sum_us, uint64_t count)
+{
+	jval_add_double(o, key, count > 0 ? (double)sum_us / (double)count / 1000 : 0);
+}
+
+/* Of a turn's time, what was spent on the provider and on tools; the rest is Hearth's. */
+static struct jval *render_app_stats(const struct app_stats *s)
+{
+	struct jval *o = jval_new_object(), *latency = jval_new_object(), *evicted = jval_new_object();
+
+	jval_add_int(o, "turns", (int64_t)s->turns);
+	jval_add_int(o, "errors", (int64_t)s->errors);
+	jval_add_int(o, "loads", (int64_t)s->loads);
+	jval_add_int(o, "cold_starts", (int64_t)s->cold_starts);
+	jval_add_int(o, "reloads", (int64_t)s->reloads);
+	jval_add_int(o, "failed_builds", (int64_t)s->failed_builds);
+	jval_add_int(evicted, "idle", (int64_t)s->evicted_idle);
+	jval_add_int(evicted, "room", (int64_t)s->evicted_room);
+	jval_add_int(evicted, "quota", (int64_t)s->evicted_quota);
+	jval_add(o, "evicted", evicted);
+	jval_add_int(o, "tokens_in", (int64_t)s->tokens_in);
+	jval_add_int(o, "tokens_out", (int64_t)s->tokens_out);
+	add_ms(latency, "mean_ms", s->latency_us_sum, s->turns);
+	add_ms(latency, "max_ms", s->latency_us_max, 1);
+	add_ms(latency, "provider_mean_ms", s->provider_us_sum, s->turns);
+	add_ms(latency, "tools_mean_ms", s->tools_us_sum, s->turns);
+	jval_add(o, "latency", latency);
+	add_ms(o, "build_mean_ms", s->build_us_sum, s->loads + s->reloads);
+	jval_add_string(o, "last_turn_at", s->last_turn_at);
+	return o;
+}
+
+enum next h_stats_app(struct request *req, struct response *res, struct err *e)
+{
+	struct app_stats stats;
+	struct visit v = {0};
+	enum next next;
+
+	if (!auth_enter(req, res, &v, &next, e))
+		goto out;
+	next = NEXT_FAIL;
+	if (stats_app(v.db, req->mem, &req->instance_id, &stats, e))
+		next = answer(res, 200, render_app_stats(&stats));
+out:
+	auth_leave(req, &v);
+	return next;
+}

@@ -54,6 +54,7 @@ enum next h_openai_models(struct request *req, struct response *res, struct err 
 enum next h_openai_model(struct request *req, struct response *res, struct err *e);
 
 enum next h_stats_pool(struct request *req, struct response *res, struct err *e);
+enum next h_stats_app(struct request *req, struct response *res, struct err *e);
 enum next h_stats_org(struct request *req, struct response *res, struct err *e);
 
 enum next h_admin_health(struct request *req, struct response *res, struct err *e);

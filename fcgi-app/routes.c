@@ -31,6 +31,7 @@ const struct route routes[] = {
 	{POST, APPS "/{id}/unload", PERM_INSTANCES_LIFECYCLE, h_lifecycle_unload, "instance.unload", true},
 	{POST, APPS "/{id}/reload", PERM_INSTANCES_LIFECYCLE, h_lifecycle_reload, "instance.reload", true},
 	{GET, APPS "/{id}/operations", PERM_INSTANCES_READ, h_operation_list, NULL, false},
+	{GET, APPS "/{id}/stats", PERM_INSTANCES_READ, h_stats_app, NULL, false},
 	{GET, "/api/orgs/{org}/operations/{item}", PERM_INSTANCES_READ, h_operation_get, NULL, false},
 
 	{POST, APPS, PERM_INSTANCES_WRITE, h_instance_create, "instance.create", false},

@@ -3,6 +3,7 @@
 import json
 import sys
 import threading
+import time
 
 import pytest
 
@@ -308,6 +309,30 @@ def test_a_model_is_shared_and_leaves_with_its_last_app(stack, org, provider, op
     assert stack.next_flush()["shared_model_count"] == before + 1
     org.admin.unload(apps[4])
     eventually(lambda: stack.next_flush()["shared_model_count"] == before, 20)
+
+
+def test_an_app_shows_its_tokens_and_where_its_time_went(stack, org, provider, openai):
+    def slow(h):
+        time.sleep(0.3)
+        fake.call("fetch_url", {"url": provider.url.replace("/v1", "/page")}, tokens=(10, 4))(h)
+
+    def page(h):
+        time.sleep(0.2)
+        h.whole(200, "text", "text/plain")
+
+    provider.script("z", slow, fake.text("x", tokens=(20, 1)))
+    app = new_agent(org, openai, "z", tools=["fetch_url"], fetch_url={"allow": [provider.url.replace("/v1", "/")]})
+    path = org.member.app_path(app, "/stats")
+    assert org.member.get(path).json["turns"] == 0
+    provider.listing = page
+    assert org.member.chat(app).status == 200
+    provider.listing = None
+    seen = eventually(lambda: (s := org.member.get(path).json)["turns"] == 1 and s, 20)
+    assert (seen["tokens_in"], seen["tokens_out"], seen["errors"], seen["loads"]) == (30, 5, 0, 1)
+    latency = seen["latency"]
+    assert latency["provider_mean_ms"] >= 300 and latency["tools_mean_ms"] >= 200
+    assert latency["mean_ms"] >= latency["provider_mean_ms"] + latency["tools_mean_ms"]
+    assert seen["last_turn_at"]
 
 
 @pytest.mark.parametrize("probe", ["connect", "call"])
