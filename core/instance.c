@@ -544,7 +544,9 @@ bool instance_apply(struct db *db, const struct instance *current, const struct 
 	*ret_problem = PROBLEM_NONE;
 	if (!plan.is_changed)
 		return true;
-	if (change->config && !check_llm_config(db, &plan.next.org_id, &plan.next.llm_config_id, ret_problem, e))
+	/* The one that it uses already is there, and somebody may be changing it. */
+	if (!id_equal(&plan.next.llm_config_id, &current->llm_config_id) &&
+	    !check_llm_config(db, &plan.next.org_id, &plan.next.llm_config_id, ret_problem, e))
 		return false;
 	if (*ret_problem != PROBLEM_NONE)
 		return true;

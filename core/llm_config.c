@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The rows of LLM configs. Whoever changes or removes one holds its row; whoever makes an App use it holds it shared. A
- * generation is never changed. An App's last good version may hold an older one: it is written under the App's row
- * lock, which a change of the LLM config takes as well, so that what is not good for anybody then will not be.
+ * The rows of LLM configs. Whoever changes or removes one holds its row; whoever makes an App use it holds it shared,
+ * with the App's row locked before; so a change locks the Apps that use it first, too. A generation is never changed.
+ * An App's last good version may hold an older one: it is written under the App's row lock, which a change takes as
+ * well, so that what is not good for anybody then will not be.
  */
 #include "core/llm_config.h"
 
@@ -21,6 +22,7 @@
 #define PURPOSE_KEY "llm_key"
 #define PURPOSE_HEADERS "llm_headers"
 #define HINT_LEN 4
+#define DROPPED_MAX 100 /* generations, with one change */
 #define HEADER_NAME_MAX 64
 #define HEADER_VALUE_MAX 4096
 
@@ -39,16 +41,21 @@ static const char SQL_LLM_GENERATION_INSERT[] =
 static const char SQL_LLM_GET[] = "SELECT " VIEW_COLUMNS "WHERE c.llm_config_id = ? AND c.org_id = ?";
 static const char SQL_LLM_LIST[] =
 	"SELECT " VIEW_COLUMNS "WHERE c.org_id = ? AND c.llm_config_id > ? ORDER BY c.llm_config_id LIMIT ?";
-static const char SQL_LLM_LOCK[] =
-	"SELECT generation FROM llm_configs WHERE llm_config_id = ? AND org_id = ? FOR UPDATE";
+static const char SQL_LLM_LOCK[] = "SELECT 1 FROM llm_configs WHERE llm_config_id = ? AND org_id = ? FOR UPDATE";
 static const char SQL_LLM_NEWEST[] =
-	"SELECT c.name, g.provider, g.base_url, g.key_sealed_id, g.key_hint, g.headers_sealed_id, g.header_names, "
+	"SELECT c.generation, c.name, g.provider, g.base_url, g.key_sealed_id, g.key_hint, g.headers_sealed_id, "
+	"g.header_names, "
 	"g.defaults FROM llm_configs c JOIN llm_config_generations g ON g.llm_config_id = c.llm_config_id "
-	"AND g.generation = c.generation WHERE c.llm_config_id = ?";
+	"AND g.generation = c.generation WHERE c.llm_config_id = ? AND c.org_id = ?";
 static const char SQL_LLM_UPDATE[] =
 	"UPDATE llm_configs SET name = ?, generation = ?, updated_at = UTC_TIMESTAMP(3) WHERE llm_config_id = ?";
 
 #define APPS_OF_IT "orchestrator_instances i FORCE INDEX (instances_llm) "
+/* By the primary key: whoever holds an App's row may be about to change its entry in another index. */
+static const char SQL_LLM_LOCK_APPS[] =
+	"SELECT COUNT(*) FROM (SELECT i.instance_id FROM " APPS_OF_IT
+	"WHERE i.org_id = ? AND i.llm_config_id = ? LIMIT 10000000) u "
+	"STRAIGHT_JOIN orchestrator_instances a FORCE INDEX (PRIMARY) ON a.instance_id = u.instance_id FOR UPDATE";
 static const char SQL_LLM_RAISE_APPS[] =
 	"UPDATE " APPS_OF_IT "SET i.generation = i.generation + 1, i.attempts = 0, i.failures = 0, "
 	"i.next_attempt_at = NULL, i.failure_reason = NULL WHERE i.org_id = ? AND i.llm_config_id = ?";
@@ -71,10 +78,13 @@ static const char SQL_LLM_SUPERSEDE[] =
 	"ON op.instance_id = i.instance_id AND op.is_open = 1 AND op.action = 'unload' "
 	"SET op.state = 'superseded', op.finished_at = UTC_TIMESTAMP(3) WHERE i.org_id = ? AND i.llm_config_id = ?";
 
-static const char SQL_LLM_DROP_GENERATIONS[] =
-	"DELETE FROM llm_config_generations WHERE llm_config_id = ? AND generation <> ? AND NOT EXISTS "
-	"(SELECT 1 FROM orchestrator_instances i WHERE i.good_llm_config_id = llm_config_generations.llm_config_id "
-	"AND i.good_llm_generation = llm_config_generations.generation) LIMIT 100";
+/* Looked for by themselves: a DELETE would lock what its subqueries read. */
+static const char SQL_LLM_OLD_GENERATIONS[] =
+	"SELECT g.generation FROM llm_config_generations g WHERE g.llm_config_id = ? AND g.generation <> ? "
+	"AND NOT EXISTS (SELECT 1 FROM orchestrator_instances i WHERE i.good_llm_config_id = g.llm_config_id "
+	"AND i.good_llm_generation = g.generation) LIMIT ?";
+static const char SQL_LLM_DROP_GENERATION[] =
+	"DELETE FROM llm_config_generations WHERE llm_config_id = ? AND generation = ?";
 static const char SQL_LLM_DROP_SECRETS[] =
 	"DELETE FROM sealed_values WHERE owner_id = ? AND NOT EXISTS (SELECT 1 FROM llm_config_generations g "
 	"WHERE g.llm_config_id = sealed_values.owner_id AND (g.key_sealed_id = sealed_values.sealed_id "
@@ -343,6 +353,14 @@ static void view_from_row(struct db *db, struct arena *mem, void *ret_row)
 	view->updated_at = sql_str(db, mem, VIEW_UPDATED);
 }
 
+/* A failure is no refusal. */
+static bool found_or_not(enum db_result result, enum problem *ret_problem)
+{
+	if (result != DB_FAIL)
+		*ret_problem = result == DB_ROW ? PROBLEM_NONE : PROBLEM_LLM_CONFIG_NOT_FOUND;
+	return result != DB_FAIL;
+}
+
 bool llm_config_get(struct db *db, struct arena *mem, const struct id *org_id, const struct id *llm_config_id,
 		    struct llm_config_view *ret_view, enum problem *ret_problem, struct err *e)
 {
@@ -352,12 +370,9 @@ bool llm_config_get(struct db *db, struct arena *mem, const struct id *org_id, c
 	db_bind_id(db, llm_config_id);
 	db_bind_id(db, org_id);
 	result = sql_first(db, e);
-	if (result == DB_FAIL)
-		return false;
 	if (result == DB_ROW)
 		view_from_row(db, mem, ret_view);
-	*ret_problem = result == DB_ROW ? PROBLEM_NONE : PROBLEM_LLM_CONFIG_NOT_FOUND;
-	return sql_mem_ok(mem, e);
+	return found_or_not(result, ret_problem) && sql_mem_ok(mem, e);
 }
 
 bool llm_config_list(struct db *db, struct arena *mem, const struct id *org_id, const struct id *after, unsigned limit,
@@ -404,9 +419,7 @@ bool llm_config_is_of_org(struct db *db, const struct id *org_id, const struct i
 	db_use(db, SQL_LLM_OF_ORG);
 	db_bind_id(db, llm_config_id);
 	db_bind_id(db, org_id);
-	enum db_result result = sql_first(db, e);
-	*ret_problem = result == DB_ROW ? PROBLEM_NONE : PROBLEM_LLM_CONFIG_NOT_FOUND;
-	return result != DB_FAIL;
+	return found_or_not(sql_first(db, e), ret_problem);
 }
 
 /* --- one generation, as it is written --- */
@@ -537,23 +550,19 @@ bool llm_config_create(struct db *db, struct keyring *ring, const struct id *llm
 
 /* --- changing --- */
 
-static bool lock(struct db *db, const struct id *org_id, const struct id *llm_config_id, uint64_t *ret_generation,
-		 enum problem *ret_problem, struct err *e)
+static bool lock(struct db *db, const struct id *org_id, const struct id *llm_config_id, enum problem *ret_problem,
+		 struct err *e)
 {
 	db_use(db, SQL_LLM_LOCK);
 	db_bind_id(db, llm_config_id);
 	db_bind_id(db, org_id);
-	enum db_result result = sql_first(db, e);
-	*ret_problem = result == DB_ROW ? PROBLEM_NONE : PROBLEM_LLM_CONFIG_NOT_FOUND;
-	if (result == DB_ROW)
-		*ret_generation = db_col_u64(db, 0);
-	return result != DB_FAIL;
+	return found_or_not(sql_first(db, e), ret_problem);
 }
 
-/* The newest generation, after its lock. */
-static bool read_newest(struct db *db, struct arena *mem, struct version *v, struct err *e)
+static bool read_newest(struct db *db, struct arena *mem, struct version *v, enum problem *ret_problem, struct err *e)
 {
 	enum {
+		NEWEST_GENERATION,
 		NEWEST_NAME,
 		NEWEST_PROVIDER,
 		NEWEST_URL,
@@ -566,12 +575,12 @@ static bool read_newest(struct db *db, struct arena *mem, struct version *v, str
 
 	db_use(db, SQL_LLM_NEWEST);
 	db_bind_id(db, &v->llm_config_id);
+	db_bind_id(db, &v->org_id);
 	enum db_result result = sql_first(db, e);
-	if (result == DB_DONE)
-		return err_set(e, ERR_MISSING, "LLM config %s has no generation %" PRIu64, v->llm_config_id.text,
-			       v->generation);
-	if (result == DB_FAIL)
-		return false;
+	if (result != DB_ROW)
+		return found_or_not(result, ret_problem);
+	*ret_problem = PROBLEM_NONE;
+	v->generation = db_col_u64(db, NEWEST_GENERATION);
 	v->name = sql_str(db, mem, NEWEST_NAME);
 	(void)llm_provider_parse(db_col_str(db, NEWEST_PROVIDER), &v->provider);
 	v->base_url = sql_str(db, mem, NEWEST_URL);
@@ -636,12 +645,40 @@ static bool reload_apps(struct db *db, const struct version *v, const char *requ
 	return db_exec(db, e);
 }
 
+static bool find_old(struct db *db, const struct version *v, uint64_t ret_old[DROPPED_MAX], unsigned *ret_count,
+		     struct err *e)
+{
+	enum db_result result = DB_DONE;
+	unsigned count = 0;
+
+	db_use(db, SQL_LLM_OLD_GENERATIONS);
+	db_bind_id(db, &v->llm_config_id);
+	db_bind_u64(db, v->generation);
+	db_bind_u64(db, DROPPED_MAX);
+	while (count < DROPPED_MAX && (result = db_step(db, e)) == DB_ROW)
+		ret_old[count++] = db_col_u64(db, 0);
+	db_done(db);
+	*ret_count = count;
+	return result != DB_FAIL;
+}
+
 /* What nothing goes back to. So many at a time: what is left over goes with the next change. */
 static bool drop_old(struct db *db, const struct version *v, struct err *e)
 {
-	db_use(db, SQL_LLM_DROP_GENERATIONS);
-	db_bind_id(db, &v->llm_config_id);
-	db_bind_u64(db, v->generation);
+	uint64_t old[DROPPED_MAX];
+	unsigned count;
+
+	if (!find_old(db, v, old, &count, e))
+		return false;
+	if (count == 0)
+		return true;
+	db_use(db, SQL_LLM_DROP_GENERATION);
+	for (unsigned i = 0; i < count; i++) {
+		if (i > 0)
+			db_next_row(db);
+		db_bind_id(db, &v->llm_config_id);
+		db_bind_u64(db, old[i]);
+	}
 	if (!db_exec(db, e))
 		return false;
 	db_use(db, SQL_LLM_DROP_SECRETS);
@@ -649,31 +686,64 @@ static bool drop_old(struct db *db, const struct version *v, struct err *e)
 	return db_exec(db, e);
 }
 
+/* What the change would make of it as it stands. */
+static bool look(struct db *db, struct arena *mem, const struct llm_config_change *change, struct version *v,
+		 bool *ret_is_renamed, bool *ret_is_new, enum problem *ret_problem, struct err *e)
+{
+	const char *old_name;
+
+	if (!read_newest(db, mem, v, ret_problem, e))
+		return false;
+	if (*ret_problem != PROBLEM_NONE)
+		return true;
+	old_name = v->name;
+	apply(change, v, ret_is_new);
+	*ret_is_renamed = strcmp(v->name, old_name) != 0;
+	return true;
+}
+
+static bool lock_all(struct db *db, const struct version *v, bool with_apps, enum problem *ret_problem, struct err *e)
+{
+	if (with_apps) {
+		db_use(db, SQL_LLM_LOCK_APPS);
+		db_bind_id(db, &v->org_id);
+		db_bind_id(db, &v->llm_config_id);
+		if (sql_first(db, e) != DB_ROW)
+			return false;
+	}
+	return lock(db, &v->org_id, &v->llm_config_id, ret_problem, e);
+}
+
+/* Under the locks; v is what it becomes. */
+static bool write_change(struct db *db, struct keyring *ring, const struct llm_config_change *change, struct version *v,
+			 bool is_new, enum problem *ret_problem, struct err *e)
+{
+	v->generation += is_new;
+	if (is_new && !write_version(db, ring, v, change, ret_problem, e))
+		return false;
+	return *ret_problem != PROBLEM_NONE || update_row(db, v, ret_problem, e);
+}
+
 bool llm_config_change(struct db *db, struct arena *mem, struct keyring *ring, const struct id *org_id,
 		       const struct id *llm_config_id, const struct llm_config_change *change, const char *request_id,
 		       uint64_t *ret_apps, enum problem *ret_problem, struct err *e)
 {
 	struct version v = {.llm_config_id = *llm_config_id, .org_id = *org_id};
-	const char *old_name;
-	bool is_new;
+	bool is_new = false, is_renamed = false;
 
 	*ret_apps = 0;
-	if (!lock(db, org_id, llm_config_id, &v.generation, ret_problem, e))
+	if (!look(db, mem, change, &v, &is_renamed, &is_new, ret_problem, e))
 		return false;
-	if (*ret_problem != PROBLEM_NONE)
+	if (*ret_problem != PROBLEM_NONE || (!is_new && !is_renamed))
 		return true;
-	if (!read_newest(db, mem, &v, e))
+	if (!lock_all(db, &v, is_new, ret_problem, e))
 		return false;
-	old_name = v.name;
-	apply(change, &v, &is_new);
-	if (!is_new && strcmp(v.name, old_name) == 0)
-		return true;
-	v.generation += is_new;
-	if (is_new && !write_version(db, ring, &v, change, ret_problem, e))
+	/* Somebody may have changed it before we had the lock: what counts is what is found now. */
+	if (*ret_problem == PROBLEM_NONE && !look(db, mem, change, &v, &is_renamed, &is_new, ret_problem, e))
 		return false;
-	if (*ret_problem != PROBLEM_NONE)
+	if (*ret_problem != PROBLEM_NONE || (!is_new && !is_renamed))
 		return true;
-	if (!update_row(db, &v, ret_problem, e))
+	if (!write_change(db, ring, change, &v, is_new, ret_problem, e))
 		return false;
 	if (*ret_problem != PROBLEM_NONE || !is_new)
 		return true;
@@ -704,10 +774,9 @@ static bool is_used(struct db *db, const struct id *org_id, const struct id *llm
 bool llm_config_delete(struct db *db, const struct id *org_id, const struct id *llm_config_id,
 		       enum problem *ret_problem, struct err *e)
 {
-	uint64_t generation;
 	bool used;
 
-	if (!lock(db, org_id, llm_config_id, &generation, ret_problem, e))
+	if (!lock(db, org_id, llm_config_id, ret_problem, e))
 		return false;
 	if (*ret_problem != PROBLEM_NONE)
 		return true;

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
--- LLM configs, and the secrets that belong to them. Lock order: organizations, llm_configs, sealing_keys, sealed_values,
--- orchestrator_instances, placements, operations.
+-- LLM configs, and the secrets that belong to them. Lock order: organizations, orchestrator_instances, llm_configs,
+-- sealing_keys, sealed_values, placements, operations.
 
 -- Which keys there are; the keys themselves are in the key ring, a file on each host.
 CREATE TABLE sealing_keys (

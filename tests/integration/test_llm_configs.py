@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from harness import NatsClient, eventually, program
+from harness import Background, NatsClient, eventually, program
 
 KEY = "sk-0123456789-abcdef-wxyz"
 OPTIONS = {"llm": {"allowed_networks": "127.0.0.2"}}
@@ -286,6 +286,35 @@ def test_a_change_is_told_once_for_all_apps_and_only_where_somebody_uses_it(stac
             heard.append(line.split()[1].decode())
             listener.file.read(int(line.split()[-1]) + 2)
     assert heard[:-1] == [f"hearth.change.{org.id}._all"]
+
+
+def test_changes_of_apps_and_of_what_they_use_meet_without_a_failure(stack, org):
+    stack.allow("App failed")  # this is about the rows
+    llms = [org.llm_config()["llm_config_id"] for _ in range(2)]
+    apps = [agent(org, llms[i % 2], name=f"agent {i}").json["instance_id"] for i in range(6)]
+    for i in range(2):
+        agent(org, llms[i], name=f"always {i}")
+
+    def switch(app):
+        return [org.admin.patch(org.admin.app_path(app, "/config"), {"config": {"llm_config_id": llms[i % 2], "model": f"m{i}"}}) for i in range(15)]
+
+    def change(llm):
+        return [org.admin.patch(path(org, llm), {"defaults": {"a": i}}) for i in range(30)]
+
+    def load(app):
+        return [org.admin.lifecycle(what, app) for _ in range(10) for what in ("load", "unload")]
+
+    def remove(llm):
+        return [r for r in [org.admin.delete(path(org, llm)) for _ in range(20)] if r.code != "llm_config_in_use"]
+
+    busy = [Background(call, one) for call, ones in ((switch, apps), (change, llms), (load, apps[:2]), (remove, llms)) for one in ones]
+    answers = [r for b in busy for r in b.join(120)]
+    assert [r for r in answers if r.status not in (200, 202)] == []
+    # Each App's row names one of them, the one that its configuration names.
+    for app in apps:
+        assert org.admin.app(app)["config"]["llm_config_id"] in llms
+    assert sum(org.admin.get(path(org, llm)).json["used_by"] for llm in llms) == 8
+    org.suspend()
 
 
 # --- a program without a key ring ---
