@@ -2,9 +2,12 @@
 #include "lib/netaddr.h"
 
 #include <arpa/inet.h>
+#include <dlfcn.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -274,6 +277,16 @@ static const struct {
 	{__LINE__, NULL, "", ERR_MISSING},
 	{__LINE__, NULL, "[]", ERR_MISSING},
 };
+
+/* A machine may know no name at all, not even this one. */
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **ret)
+{
+	typedef int (*function)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+
+	if (node != NULL && strcasecmp(node, "localhost") == 0)
+		node = "127.0.0.1";
+	return ((function)dlsym(RTLD_NEXT, "getaddrinfo"))(node, service, hints, ret);
+}
 
 static void a_host_is_judged_by_the_addresses_it_has(void)
 {
