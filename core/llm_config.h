@@ -27,8 +27,9 @@ enum llm_provider { LLM_OPENAI, LLM_ANTHROPIC };
 #define LLM_URL_MAX 2048
 #define LLM_HOST_SIZE 256
 #define LLM_KEY_MAX 4096
-#define LLM_HEADERS_MAX 16 /* extra headers */
-#define LLM_HEADERS_BYTES_MAX 8192
+#define LLM_HEADERS_MAX 16                                      /* extra headers */
+#define LLM_HEADERS_BYTES_MAX 8192                              /* names and values */
+#define LLM_HEADERS_TEXT_MAX (2 * LLM_HEADERS_BYTES_MAX + 1024) /* as JSON, however much of it is escaped */
 #define LLM_DEFAULTS_BYTES_MAX 8192
 #define LLM_HINT_KEY_LEN_MIN 16 /* of a shorter key, its last four characters would say too much */
 

@@ -238,7 +238,7 @@ struct saving {
 static void saving_init(struct saving *s, struct request *req)
 {
 	*s = (struct saving){.asked.fields.provider = -1, .asked.change.provider = -1};
-	buf_init_secret(&s->asked.headers, LLM_HEADERS_BYTES_MAX * 2);
+	buf_init_secret(&s->asked.headers, LLM_HEADERS_TEXT_MAX);
 	req->has_secrets = true;
 }
 

@@ -39,7 +39,7 @@ static bool may_connect(void *closure, const struct sockaddr *address)
 
 static bool read_headers(struct keyring *keys, const struct llm_config *llm, struct jval **ret_headers, struct err *e)
 {
-	const struct json_limits limits = {.bytes_max = LLM_HEADERS_BYTES_MAX, .depth_max = HEADERS_DEPTH_MAX};
+	const struct json_limits limits = {.bytes_max = LLM_HEADERS_TEXT_MAX, .depth_max = HEADERS_DEPTH_MAX};
 	char *text = NULL;
 	size_t len = 0;
 

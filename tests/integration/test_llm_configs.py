@@ -8,6 +8,7 @@ import pytest
 from harness import Background, NatsClient, eventually, program
 
 KEY = "sk-0123456789-abcdef-wxyz"
+NOBODY = "http://127.0.0.2:9/v1"  # where Apps that are built may look in vain
 OPTIONS = {"llm": {"allowed_networks": "127.0.0.2"}}
 
 
@@ -250,14 +251,14 @@ def test_many_users_are_not_all_named(org):
 
 def test_a_change_reloads_the_apps_that_use_it_and_no_other(stack, org):
     """Wanted hot is enough; whether the build succeeds does not matter here."""
-    llm, other = org.llm_config(), org.llm_config()
+    llm, other = org.llm_config(base_url=NOBODY), org.llm_config(base_url=NOBODY)
     apps = {}
     for name, uses in (("uses", llm), ("uses another", other)):
         r = org.admin.post(f"/api/orgs/{org.id}/orchestrators", {
             "name": name, "framework_type": "agent", "tier": "hot", "config": {"llm_config_id": uses["llm_config_id"], "model": "m"}})
         apps[name] = r.json["instance_id"]
         stack.db.run(f"UPDATE orchestrator_instances SET desired_state = 'loaded' WHERE instance_id = '{apps[name]}'")
-    stack.allow("failed")
+    stack.allow("App failed", "model call failed")
     assert org.admin.patch(path(org, llm["llm_config_id"]), {"defaults": {"a": 1}}).status == 200
     changes = [op for op in org.admin.operations(apps["uses"]) if op["source"] == "config_change"]
     assert [(op["action"], op["generation"]) for op in changes] == [("reload", 2)]
@@ -289,8 +290,8 @@ def test_a_change_is_told_once_for_all_apps_and_only_where_somebody_uses_it(stac
 
 
 def test_changes_of_apps_and_of_what_they_use_meet_without_a_failure(stack, org):
-    stack.allow("App failed")  # this is about the rows
-    llms = [org.llm_config()["llm_config_id"] for _ in range(2)]
+    stack.allow("App failed", "model call failed")  # this is about the rows
+    llms = [org.llm_config(base_url=NOBODY)["llm_config_id"] for _ in range(2)]
     apps = [agent(org, llms[i % 2], name=f"agent {i}").json["instance_id"] for i in range(6)]
     for i in range(2):
         agent(org, llms[i], name=f"always {i}")

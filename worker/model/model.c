@@ -87,10 +87,10 @@ static void wipe_text(char *text)
 	free(text);
 }
 
-/* The text that json-c holds is its own: it is overwritten when it is freed (secret_hide_process). */
 static void secrets_clear(struct model_secrets *secrets)
 {
 	wipe_text(secrets->key);
+	jval_wipe(secrets->headers);
 	jval_free(&secrets->headers);
 }
 
