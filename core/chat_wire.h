@@ -3,12 +3,12 @@
  * A chat on the bus. The request is a JSON object on hearth.chat.<instance>; the replies are messages on the
  * requester's inbox, each one head line and a body:
  *
- *   <n> accepted <cancel subject>\n                    at once; an empty message to that subject cancels the turn
+ *   <n> accepted <cancel subject>\n                    soon; an empty message to that subject cancels the turn
  *   <n> event <metadata|agent|tool|message>\n<JSON>    in the order they are to be sent to the client
  *   <n> keepalive -\n                                  while the turn is silent, every CHAT_KEEPALIVE_MS
  *   <n> end <HTTP status>\n<JSON>                      the last
  *
- * n counts from 0 without a gap. Where a turn is over at once `end` may be the first message. The end's JSON is, for
+ * n counts from 0 without a gap. Where a turn is over soon `end` may be the first message. The end's JSON is, for
  * 200,
  * {"session_id","response","agent_hops","current_agent","usage"} ("response" only for a request with stream false),
  * else {"code","detail"}.

@@ -2,8 +2,8 @@
 /*
  * A turn: begun on the copy that the pool gives, driven by its framework, ended with one `end` reply. Every turn holds
  * its copy until then, also while it waits at the turnstile and while its conversation is read and written. A turn that
- * is not streamed and over at once is answered by its end alone; every other one is accepted first, with its cancel
- * subject.
+ * is not streamed and over within ACCEPT_AFTER_MS is answered by its end alone; every other one is accepted first, with
+ * its cancel subject.
  *
  * Turns are kept by number (for cancelling) in one table; keep-alives and deadlines are looked after once a second.
  */
@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <uthash.h>
+#include <utlist.h>
 
 #include "core/chat_wire.h"
 #include "core/problem.h"
@@ -36,6 +37,7 @@
 #define REQUEST_MEMORY_MAX (4 * CHAT_MESSAGE_BYTES_MAX)
 #define REPLY_BYTES_MAX (1024 * 1024)
 #define RETRY_AFTER_MS 1000 /* of a turn that was turned away */
+#define ACCEPT_AFTER_MS 50  /* so long the client's side does not look whether its client is there anyhow */
 
 struct live_turn {
 	struct engine *engine;
@@ -49,7 +51,7 @@ struct live_turn {
 	struct turnstile_pass pass;
 	uint64_t sent; /* replies */
 	int64_t sent_ms, began_us;
-	bool is_accepted;
+	bool is_accepted, is_in_line;
 	struct history *history;   /* its conversation; NULL: it keeps none */
 	bool is_reading;           /* of the conversation: the turn begins when it is read */
 	bool is_saving;            /* … and its end is told when it is written */
@@ -57,11 +59,14 @@ struct live_turn {
 	struct turn_result result; /* is_saving */
 	char *response;            /* of result */
 	bool is_timed_out, is_cut; /* why it was cancelled, where not by its client */
+	struct live_turn *prev, *next; /* is_in_line */
 	UT_hash_handle hh;
 };
 
 struct chats {
 	struct live_turn *turns; /* by number */
+	struct live_turn *line;  /* that are to be accepted when they have lasted so long; the oldest first */
+	uv_timer_t acceptance;   /* of the first in line */
 	uint64_t next_number;
 	struct bus_sub *cancels;
 	struct buf scratch; /* one reply at a time */
@@ -85,7 +90,14 @@ struct chats *chats_new(struct engine *engine)
 
 	chats->turnstile = turnstile_new(&config);
 	buf_init(&chats->scratch, REPLY_BYTES_MAX);
+	uv_timer_init(&engine->loop, &chats->acceptance);
+	chats->acceptance.data = chats;
 	return chats;
+}
+
+void chats_close(struct chats *chats)
+{
+	uv_close((uv_handle_t *)&chats->acceptance, NULL);
 }
 
 void chats_free(struct chats **chats)
@@ -207,16 +219,59 @@ static struct jval *answer_of(const struct live_turn *t, const struct turn_resul
 	return body;
 }
 
+/* --- accepting --- */
+
+static void leave_line(struct live_turn *t)
+{
+	if (t->is_in_line)
+		DL_DELETE(t->engine->chats->line, t);
+	t->is_in_line = false;
+}
+
 static void accept_turn(struct live_turn *t)
 {
 	char subject[CHAT_CANCEL_SUBJECT_SIZE];
 
+	leave_line(t);
 	if (t->is_accepted)
 		return;
 	t->is_accepted = true;
 	(void)snprintf(subject, sizeof(subject), CHAT_CANCEL_PREFIX "%s.%llu", t->engine->who.incarnation.text,
 		       (unsigned long long)t->number);
 	send_reply(t, CHAT_ACCEPTED, subject, NULL, 0);
+}
+
+static void accept_line(uv_timer_t *timer);
+
+static void arm_acceptance(struct chats *chats, int64_t now_ms)
+{
+	int64_t left_ms = chats->line->began_us / 1000 + ACCEPT_AFTER_MS - now_ms;
+
+	(void)uv_timer_start(&chats->acceptance, accept_line, left_ms > 0 ? (uint64_t)left_ms : 1, 0);
+}
+
+static void accept_line(uv_timer_t *timer)
+{
+	struct chats *chats = timer->data;
+	int64_t now_ms = clock_now_ms();
+
+	while (chats->line && chats->line->began_us / 1000 + ACCEPT_AFTER_MS <= now_ms)
+		accept_turn(chats->line);
+	if (chats->line)
+		arm_acceptance(chats, now_ms);
+}
+
+/* A message for each that is over sooner would be a third of what the turn costs on the bus. */
+static void accept_soon(struct live_turn *t)
+{
+	struct chats *chats = t->engine->chats;
+
+	if (t->is_accepted || t->is_in_line)
+		return;
+	t->is_in_line = true;
+	DL_APPEND(chats->line, t);
+	if (!uv_is_active((uv_handle_t *)&chats->acceptance))
+		arm_acceptance(chats, clock_now_ms());
 }
 
 /* --- the sink --- */
@@ -274,6 +329,7 @@ static void turn_finish(struct live_turn *t, const struct turn_result *result)
 	log_debug("turn ended", "instance=%s request=%s status=%d", t->request.instance_id.text,
 		  t->request.request_id ? t->request.request_id : "-", result->status);
 	HASH_DELETE(hh, engine->chats->turns, t);
+	leave_line(t);
 	turnstile_leave(engine->chats->turnstile, &t->pass);
 	pool_turn_end(engine->pool, t->copy, clock_now_ms());
 	chat_request_clear(&t->request);
@@ -348,8 +404,7 @@ static void turn_run(struct engine *engine, struct live_turn *t)
 		return; /* over, and t with it, or about to be */
 	HASH_FIND(hh, engine->chats->turns, &number, sizeof(number), t);
 	t->turn = turn;
-	if (!t->request.stream)
-		accept_turn(t);
+	accept_soon(t);
 }
 
 static void end_cancelled(struct live_turn *t)
@@ -380,7 +435,7 @@ static void turn_start(struct engine *engine, struct live_turn *t)
 		turn_run(engine, t);
 		return;
 	}
-	accept_turn(t);
+	accept_soon(t);
 	t->is_reading = true;
 	t->history = history_begin(engine, &t->request, messages_max, tokens_max, on_history, t);
 }

@@ -14,6 +14,7 @@ struct engine;
 struct pool_copy;
 
 struct chats *chats_new(struct engine *engine);
+void chats_close(struct chats *chats); /* gives its handle back to the loop */
 /* No turn may be left. */
 void chats_free(struct chats **chats);
 /* Listens to this incarnation's cancel subject. */

@@ -250,6 +250,7 @@ static void close_handles(struct engine *engine)
 	engine->is_finished = true;
 	inbox_close(&engine->inbox);
 	runtime_close(&engine->runtime);
+	chats_close(engine->chats);
 	uv_close((uv_handle_t *)&engine->wake, NULL);
 	uv_close((uv_handle_t *)&engine->second, NULL);
 	uv_close((uv_handle_t *)&engine->sigterm, NULL);
