@@ -52,13 +52,13 @@ struct live_turn {
 	uint64_t sent; /* replies */
 	int64_t sent_ms, began_us;
 	bool is_accepted, is_in_line;
-	struct history *history;   /* its conversation; NULL: it keeps none */
-	bool is_reading;           /* of the conversation: the turn begins when it is read */
-	bool is_saving;            /* … and its end is told when it is written */
-	bool is_stopped;           /* while it was read */
-	struct turn_result result; /* is_saving */
-	char *response;            /* of result */
-	bool is_timed_out, is_cut; /* why it was cancelled, where not by its client */
+	struct history *history;       /* its conversation; NULL: it keeps none */
+	bool is_reading;               /* of the conversation: the turn begins when it is read */
+	bool is_saving;                /* … and its end is told when it is written */
+	bool is_stopped;               /* while it was read */
+	struct turn_result result;     /* is_saving */
+	char *response;                /* of result */
+	bool is_timed_out, is_cut;     /* why it was cancelled, where not by its client */
 	struct live_turn *prev, *next; /* is_in_line */
 	UT_hash_handle hh;
 };
