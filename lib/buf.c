@@ -6,6 +6,7 @@
  */
 #include "lib/buf.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,6 +45,14 @@ void buf_reset(struct buf *b)
 	b->failed = false;
 	if (b->data)
 		b->data[0] = '\0';
+}
+
+void buf_truncate(struct buf *b, size_t len)
+{
+	assert(len <= b->len);
+	b->len = len;
+	if (b->data)
+		b->data[len] = '\0';
 }
 
 /* In another place, so that nothing stays in the old one. */

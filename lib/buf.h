@@ -28,6 +28,8 @@ void buf_init_secret(struct buf *b, size_t max_bytes);
 void buf_clear(struct buf *b);
 /* Forgets the content, keeps the memory. */
 void buf_reset(struct buf *b);
+/* Keeps the first len bytes, which are there. */
+void buf_truncate(struct buf *b, size_t len);
 void buf_append(struct buf *b, const void *data, size_t len);
 void buf_append_str(struct buf *b, const char *s);
 void buf_printf(struct buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);

@@ -42,6 +42,11 @@ UNIT_TESTS += %D%/test_json
 %C%_test_json_CFLAGS = $(UNIT_CFLAGS)
 %C%_test_json_LDADD = $(UNIT_LIBS)
 
+UNIT_TESTS += %D%/test_json_diff
+%C%_test_json_diff_SOURCES = %D%/test_json_diff.c $(UNIT_HARNESS)
+%C%_test_json_diff_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_json_diff_LDADD = $(UNIT_LIBS)
+
 UNIT_TESTS += %D%/test_log
 %C%_test_log_SOURCES = %D%/test_log.c $(UNIT_HARNESS)
 %C%_test_log_CFLAGS = $(UNIT_CFLAGS)

@@ -49,6 +49,21 @@ static void the_maximum_itself_fits(void)
 	buf_clear(&b);
 }
 
+static void what_is_cut_off_is_written_anew(void)
+{
+	struct buf b;
+
+	buf_init(&b, 10);
+	buf_truncate(&b, 0);
+	CU_ASSERT_STRING_EQUAL(buf_str(&b), "");
+	buf_append_str(&b, "abcdef");
+	buf_truncate(&b, 2);
+	CU_ASSERT_STRING_EQUAL(buf_str(&b), "ab");
+	buf_append_str(&b, "x");
+	CU_ASSERT_STRING_EQUAL(buf_str(&b), "abx");
+	buf_clear(&b);
+}
+
 static void past_the_maximum_nothing_is_added_any_more(void)
 {
 	struct buf b;
@@ -93,6 +108,7 @@ static CU_TestInfo cases[] = {
 	CASE(an_empty_buffer_is_an_empty_string),
 	CASE(appends_follow_each_other),
 	CASE(the_maximum_itself_fits),
+	CASE(what_is_cut_off_is_written_anew),
 	CASE(past_the_maximum_nothing_is_added_any_more),
 	CASE(a_secret_buffer_grows_as_any_other),
 	CU_TEST_INFO_NULL,
