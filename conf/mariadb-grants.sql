@@ -17,6 +17,7 @@ GRANT SELECT ON instance_stats         TO hearth_app@localhost;
 GRANT SELECT ON sealing_keys           TO hearth_app@localhost;
 GRANT SELECT ON conversation_messages  TO hearth_app@localhost;
 GRANT SELECT, DELETE         ON conversations          TO hearth_app@localhost;
+GRANT SELECT, INSERT, DELETE ON instance_versions      TO hearth_app@localhost;
 GRANT SELECT, INSERT         ON audit_log              TO hearth_app@localhost;
 GRANT SELECT, INSERT, UPDATE ON organizations          TO hearth_app@localhost;
 GRANT SELECT, INSERT, UPDATE ON api_tokens             TO hearth_app@localhost;

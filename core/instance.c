@@ -62,7 +62,7 @@ static const char SQL_INSTANCE_WRITE_WANTED[] =
 	"updated_at = UTC_TIMESTAMP(3) WHERE instance_id = ?";
 static const char SQL_INSTANCE_WRITE_SETTINGS[] =
 	"UPDATE orchestrator_instances SET name = ?, mode = ?, status = ?, replicas = ?, ttl_seconds = ?, "
-	"config = COALESCE(?, config), config_hash = ?, llm_config_id = ?, active_plugin_ids = ?, "
+	"config = COALESCE(?, config), config_hash = ?, llm_config_id = ?, active_plugin_ids = ?, version = ?, "
 	"good_llm_config_id = IF(?, NULL, good_llm_config_id), "
 	"deleted_at = IF(?, UTC_TIMESTAMP(3), deleted_at), updated_at = UTC_TIMESTAMP(3) WHERE instance_id = ?";
 
@@ -84,6 +84,7 @@ enum {
 	ROW_HASH,
 	ROW_LLM_CONFIG,
 	ROW_PLUGINS,
+	ROW_VERSION,
 	ROW_GENERATION,
 	ROW_REBUILD,
 	ROW_UNLOAD,
@@ -147,6 +148,7 @@ void instance_from_row(struct db *db, struct arena *mem, unsigned first, struct 
 	(void)snprintf(i->config_hash, sizeof(i->config_hash), "%s", db_col_str(db, first + ROW_HASH));
 	i->llm_config_id = db_col_id(db, first + ROW_LLM_CONFIG);
 	i->active_plugin_ids = sql_str(db, mem, first + ROW_PLUGINS);
+	i->version = (uint32_t)db_col_u64(db, first + ROW_VERSION);
 	i->generation = db_col_u64(db, first + ROW_GENERATION);
 	i->rebuild_generation = db_col_u64(db, first + ROW_REBUILD);
 	i->unload_generation = db_col_u64(db, first + ROW_UNLOAD);
@@ -300,8 +302,10 @@ static bool check_llm_config(struct db *db, const struct id *org_id, const struc
 	return !id_is_set(llm_config_id) || llm_config_is_of_org(db, org_id, llm_config_id, ret_problem, e);
 }
 
-bool instance_create(struct db *db, const struct instance *instance, enum problem *ret_problem, struct err *e)
+bool instance_create(struct db *db, const struct instance *instance, const struct id *token_id,
+		     enum problem *ret_problem, struct err *e)
 {
+	const struct version_mark mark = {.token_id = *token_id, .source = VERSION_CREATE};
 	const struct id llm_config_id = framework_llm_config_of(instance->framework_type, instance->config);
 
 	if (!check_room(db, &instance->org_id, ret_problem, e))
@@ -325,7 +329,9 @@ bool instance_create(struct db *db, const struct instance *instance, enum proble
 	db_bind_str(db, instance->config_hash);
 	db_bind_id(db, &llm_config_id);
 	db_bind_str(db, instance->active_plugin_ids ? instance->active_plugin_ids : "[]");
-	return write_named(db, ret_problem, e);
+	if (!write_named(db, ret_problem, e))
+		return false;
+	return *ret_problem != PROBLEM_NONE || version_record(db, &instance->instance_id, 1, &mark, e);
 }
 
 /* --- changing --- */
@@ -335,6 +341,7 @@ struct plan {
 	struct instance next; /* the row as it will be */
 	bool is_changed;
 	bool concerns_pool;
+	bool is_version_new;
 	bool turns_off;     /* suspended or deleted by this change */
 	enum action action; /* that brings the pool there */
 	enum source source;
@@ -397,20 +404,21 @@ static bool make_next(struct db *db, const struct instance_change *change, struc
 static void make_plan(const struct instance *current, struct plan *plan)
 {
 	const struct instance *next = &plan->next;
-	bool is_config_new = strcmp(next->config_hash, current->config_hash) != 0;
 	bool is_place_new = next->tier != current->tier || next->replicas != current->replicas ||
 			    next->ttl_seconds != current->ttl_seconds;
 	bool is_status_new = next->status != current->status || next->is_deleted != current->is_deleted;
 	bool is_off = next->status == STATUS_SUSPENDED || next->is_deleted;
 
-	plan->concerns_pool = is_config_new || is_place_new || is_status_new;
+	plan->is_version_new = strcmp(next->config_hash, current->config_hash) != 0;
+	plan->concerns_pool = plan->is_version_new || is_place_new || is_status_new;
 	plan->is_changed = plan->concerns_pool || differs(next->name, current->name);
 	plan->turns_off = is_off && is_status_new;
 	plan->source = is_status_new ? SOURCE_STATUS_CHANGE : SOURCE_CONFIG_CHANGE;
-	plan->action = is_off ? ACTION_UNLOAD : is_config_new ? ACTION_RELOAD : ACTION_LOAD;
+	plan->action = is_off ? ACTION_UNLOAD : plan->is_version_new ? ACTION_RELOAD : ACTION_LOAD;
 	if (!plan->concerns_pool)
 		return;
 	plan->next.generation = current->generation + 1;
+	plan->next.version += plan->is_version_new;
 	if (plan->turns_off)
 		plan->next.unload_generation = plan->next.generation;
 }
@@ -493,6 +501,7 @@ static bool write_settings(struct db *db, const struct instance_change *change, 
 	db_bind_str(db, next->config_hash);
 	db_bind_id(db, &next->llm_config_id);
 	db_bind_str(db, next->active_plugin_ids);
+	db_bind_u64(db, next->version);
 	db_bind_i64(db, next->is_deleted);
 	db_bind_i64(db, next->is_deleted);
 	db_bind_id(db, &next->instance_id);
@@ -521,6 +530,18 @@ static bool write_operation(struct db *db, const struct plan *plan, const struct
 	return !plan->is_wanted || operation_insert(db, &op, e);
 }
 
+static bool write_version(struct db *db, const struct instance_change *change, const struct instance *next,
+			  struct err *e)
+{
+	const struct version_mark mark = {
+		.token_id = change->token_id,
+		.source = change->of_version > 0 ? VERSION_ROLLBACK : VERSION_CONFIG,
+		.of_version = change->of_version,
+	};
+
+	return version_record(db, &next->instance_id, next->version, &mark, e);
+}
+
 static bool write_plan(struct db *db, const struct instance_change *change, const struct plan *plan,
 		       const struct id *operation_id, const char *request_id, enum problem *ret_problem, struct err *e)
 {
@@ -528,6 +549,8 @@ static bool write_plan(struct db *db, const struct instance_change *change, cons
 		return false;
 	if (*ret_problem != PROBLEM_NONE || !plan->concerns_pool)
 		return true;
+	if (plan->is_version_new && !write_version(db, change, &plan->next, e))
+		return false;
 	return instance_write_wanted(db, &plan->next, e) && write_operation(db, plan, operation_id, request_id, e);
 }
 

@@ -12,6 +12,7 @@
 
 #include "core/names.h"
 #include "core/problem.h"
+#include "core/version.h"
 #include "lib/id.h"
 #include "lib/secret.h"
 
@@ -35,6 +36,7 @@ struct instance {
 	char config_hash[SECRET_HASH_HEX_SIZE];
 	struct id llm_config_id;       /* that the configuration names; "": none; instance_create finds it out */
 	const char *active_plugin_ids; /* JSON array text */
+	uint32_t version;              /* of what its copies are built from: core/version.h */
 	uint64_t generation, rebuild_generation, unload_generation;
 	bool is_deleted;
 	const char *failure_reason;          /* NULL: none */
@@ -48,10 +50,12 @@ struct instance {
 void instance_config_hash(const char *framework, const char *mode, const char *config, const char *plugin_ids,
 			  char ret_hex[SECRET_HASH_HEX_SIZE]);
 
-/* Inside a transaction of the caller. Locks the org row and counts. PROBLEM_QUOTA_INSTANCES, PROBLEM_NAME_TAKEN,
- * PROBLEM_ORG_SUSPENDED, PROBLEM_LLM_CONFIG_NOT_FOUND (not one of its org). */
-bool instance_create(struct db *db, const struct instance *instance, enum problem *ret_problem,
-		     struct err *e) MUST_CHECK;
+/* Inside a transaction of the caller, whose token it is. Locks the org row and counts; writes version 1.
+ * PROBLEM_QUOTA_INSTANCES, PROBLEM_NAME_TAKEN, PROBLEM_ORG_SUSPENDED, PROBLEM_LLM_CONFIG_NOT_FOUND (not one of its
+ * org).
+ */
+bool instance_create(struct db *db, const struct instance *instance, const struct id *token_id,
+		     enum problem *ret_problem, struct err *e) MUST_CHECK;
 /* With state. PROBLEM_INSTANCE_NOT_FOUND where there is none; a deleted one is returned with is_deleted. */
 bool instance_get(struct db *db, struct arena *mem, const struct id *instance_id, struct instance *ret_instance,
 		  enum problem *ret_problem, struct err *e) MUST_CHECK;
@@ -73,6 +77,8 @@ struct instance_change { /* NULL / -1: leave */
 	const char *active_plugin_ids;
 	int status; /* enum status */
 	bool is_delete;
+	struct id token_id;  /* whose change it is */
+	uint32_t of_version; /* mode, config and plugins are this version's: a rollback; 0: they are not */
 };
 
 struct instance_changed {
@@ -84,13 +90,13 @@ struct instance_changed {
 };
 
 /*
- * Inside a transaction of the caller, `current` read and locked by access_check in the same one. Writes the change and
- * where it concerns the pool raises the generation and makes an operation (source config_change for config, tier and
- * replicas, status_change for status and delete) if a copy exists or a hot App is wanted; older open operations of the
- * App that wanted something else become superseded. Suspend and delete raise unload_generation. Moving to hot checks
- * quota_hot (org row locked first by the caller's access_check with lock_org). PROBLEM_NAME_TAKEN, PROBLEM_QUOTA_HOT,
- * PROBLEM_LLM_CONFIG_NOT_FOUND.
- * operation_id is made by the caller, so that it can be looked up when the commit's outcome is unknown.
+ * Inside a transaction of the caller, `current` read and locked by access_check in the same one. Writes the change, a
+ * new version where it changes what copies are built from, and where it concerns the pool raises the generation and
+ * makes an operation (source config_change for config, tier and replicas, status_change for status and delete) if a
+ * copy exists or a hot App is wanted; older open operations of the App that wanted something else become superseded.
+ * Suspend and delete raise unload_generation. Moving to hot checks quota_hot (org row locked first by the caller's
+ * access_check with lock_org). PROBLEM_NAME_TAKEN, PROBLEM_QUOTA_HOT, PROBLEM_LLM_CONFIG_NOT_FOUND. operation_id is
+ * made by the caller, so that it can be looked up when the commit's outcome is unknown.
  */
 bool instance_apply(struct db *db, const struct instance *current, const struct instance_change *change,
 		    const struct id *operation_id, const char *request_id, struct instance_changed *ret_changed,

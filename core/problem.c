@@ -39,6 +39,7 @@ static const struct {
 	[PROBLEM_LLM_CONFIG_IN_USE] = {"llm_config_in_use", 409, "AI Apps use the LLM config"},
 	[PROBLEM_NO_SEALING_KEY] = {"no_sealing_key", 409, "There is no key to seal secrets with"},
 	[PROBLEM_CONVERSATION_NOT_FOUND] = {"conversation_not_found", 404, "There is no such conversation"},
+	[PROBLEM_VERSION_NOT_FOUND] = {"version_not_found", 404, "There is no such version of the AI App"},
 	[PROBLEM_CONVERSATION_BUSY] = {"conversation_busy", 409, "Another turn of the conversation is under way"},
 	[PROBLEM_TOO_MANY_TURNS] = {"too_many_turns", 429, "Too many turns are in flight"},
 	[PROBLEM_DB_UNAVAILABLE] = {"db_unavailable", 503, "The database is not reachable"},

@@ -75,11 +75,11 @@ void org_from_row(struct db *db, struct arena *mem, unsigned first, struct org *
 /* config: "i.config", or "NULL" where it is not wanted. */
 #define INSTANCE_COLUMNS(config)                                                                                       \
 	"i.instance_id, i.org_id, i.name, i.framework_type, i.mode, i.status, i.tier, i.desired_state, i.replicas, "   \
-	"i.ttl_seconds, " config ", i.config_hash, i.llm_config_id, i.active_plugin_ids, i.generation, "               \
+	"i.ttl_seconds, " config ", i.config_hash, i.llm_config_id, i.active_plugin_ids, i.version, i.generation, "    \
 	"i.rebuild_generation, "                                                                                       \
 	"i.unload_generation, i.deleted_at IS NOT NULL, i.failure_reason, " SQL_UTC("i.created_at") ", " SQL_UTC(      \
 		"i.updated_at")
-#define INSTANCE_COLUMN_COUNT 21
+#define INSTANCE_COLUMN_COUNT 22
 void instance_from_row(struct db *db, struct arena *mem, unsigned first, struct instance *ret_instance);
 
 #define OPERATION_COLUMNS                                                                                              \

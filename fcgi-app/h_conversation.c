@@ -2,15 +2,11 @@
 /* The conversations of the token that asks: listed, read, deleted. Nobody sees another token's. */
 #include "fcgi-app/handlers.h"
 
-#include <stdlib.h>
-
 #include "core/conversation.h"
 #include "fcgi-app/auth.h"
-#include "fcgi-app/fields.h"
 #include "fcgi-app/page.h"
 #include "fcgi-app/render.h"
 #include "fcgi-app/request.h"
-#include "lib/arena.h"
 #include "lib/json.h"
 
 static struct jval *render(const struct conversation *c)
@@ -67,42 +63,6 @@ static struct jval *render_message(const struct conversation_message *m)
 	return o;
 }
 
-struct message_page {
-	uint32_t after_n;
-	unsigned limit;
-};
-
-/* ?after=<n of a message>&limit=. False: *ret_next. */
-static bool read_message_page(struct request *req, struct response *res, struct message_page *ret_page,
-			      enum next *ret_next)
-{
-	struct field_errors *errors = arena_alloc(req->mem, sizeof(*errors));
-	bool is_limit_good, is_after_good;
-	const char *limit = request_query(req, "limit", &is_limit_good);
-	const char *after = request_query(req, "after", &is_after_good);
-	char *limit_end = NULL, *after_end = NULL;
-	unsigned long limit_n = limit ? strtoul(limit, &limit_end, 10) : PAGE_LIMIT_DEFAULT;
-	unsigned long after_n = after ? strtoul(after, &after_end, 10) : 0;
-
-	if (!errors) {
-		*ret_next = refuse(res, PROBLEM_INTERNAL, NULL);
-		return false;
-	}
-	errors->mem = req->mem;
-	errors->count = 0;
-	if (!is_limit_good || (limit_end && *limit_end) || (limit && !*limit) || limit_n < 1 ||
-	    limit_n > PAGE_LIMIT_MAX)
-		fields_fail(errors, "limit", "must be an integer from 1 to 200");
-	if (!is_after_good || (after_end && *after_end) || (after && !*after) || after_n > UINT32_MAX)
-		fields_fail(errors, "after", "must be the number of a message");
-	if (errors->count > 0) {
-		*ret_next = refuse_fields(res, errors);
-		return false;
-	}
-	*ret_page = (struct message_page){.after_n = (uint32_t)after_n, .limit = (unsigned)limit_n};
-	return true;
-}
-
 /* The conversation with a page of its messages. */
 static struct jval *render_whole(const struct conversation *c, const struct conversation_message *messages,
 				 unsigned count, unsigned limit)
@@ -125,12 +85,12 @@ enum next h_conversation_get(struct request *req, struct response *res, struct e
 	enum problem problem = PROBLEM_CONVERSATION_NOT_FOUND;
 	struct conversation_message *messages = NULL;
 	struct conversation conversation;
-	struct message_page page;
+	struct numbered_page page;
 	unsigned count = 0;
 	struct visit v = {0};
 	enum next next = NEXT_FAIL;
 
-	if (!auth_enter(req, res, &v, &next, e) || !read_message_page(req, res, &page, &next))
+	if (!auth_enter(req, res, &v, &next, e) || !page_read_numbered(req, res, "a message", &page, &next))
 		goto out;
 	next = NEXT_FAIL;
 	if (id_is_set(&req->item_id) && !conversation_get(v.db, req->mem, &req->org_id, &v.access.caller.token_id,
@@ -138,8 +98,7 @@ enum next h_conversation_get(struct request *req, struct response *res, struct e
 		goto out;
 	if (problem != PROBLEM_NONE)
 		next = refuse(res, problem, NULL);
-	else if (conversation_messages(v.db, req->mem, &req->item_id, page.after_n, page.limit + 1, &messages, &count,
-				       e))
+	else if (conversation_messages(v.db, req->mem, &req->item_id, page.after, page.limit + 1, &messages, &count, e))
 		next = answer(res, 200, render_whole(&conversation, messages, count, page.limit));
 out:
 	auth_leave(req, &v);

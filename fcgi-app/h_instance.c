@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * AI Apps: create, read, change, delete. A change that concerns the pool comes
+ * AI Apps: create, read, change, go back to a version, delete. A change that concerns the pool comes
  * out of core/ with an operation; it is published after the commit. Every
  * change answers the App with `operation_id`, null where none was needed.
  */
 #include "fcgi-app/handlers.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 #include "core/framework.h"
@@ -30,6 +31,7 @@ struct instance_fields {
 	int tier, status;
 	int64_t ttl_seconds, replicas;
 	const struct jval *config, *active_plugin_ids;
+	int64_t version;
 };
 
 static const char *const tier_words[] = {[TIER_HOT] = "hot", [TIER_DEMAND] = "demand", NULL};
@@ -79,6 +81,9 @@ static const struct field config_table[] = {
 };
 static const struct field status_table[] = {
 	{.name = "status", .type = FIELD_WORD, .flags = FIELD_REQUIRED, AT(status), .words = status_words},
+};
+static const struct field rollback_table[] = {
+	{.name = "version", .type = FIELD_INT, .flags = FIELD_REQUIRED, AT(version), .min = 1, .max = UINT32_MAX},
 };
 
 /* --- checks that need more than one field --- */
@@ -142,7 +147,7 @@ static bool create_body(struct db *db, struct write *w, struct err *e)
 	struct create *c = w->closure;
 
 	w->target = c->instance.instance_id;
-	if (!instance_create(db, &c->instance, &w->problem, e))
+	if (!instance_create(db, &c->instance, &w->access.caller.token_id, &w->problem, e))
 		return false;
 	return w->problem != PROBLEM_NONE ||
 	       instance_get(db, w->req->mem, &c->instance.instance_id, &c->after, &w->problem, e);
@@ -266,6 +271,29 @@ static void check_against_row(struct change *c, const struct instance *current)
 	check_plugins(c->fields->active_plugin_ids, c->errors);
 }
 
+/* Makes what the version says the change, and checks it as what a client sent: much may have changed since. */
+static bool take_version(struct db *db, struct write *w, struct err *e)
+{
+	struct change *c = w->closure;
+	struct version v;
+
+	if (!version_get(db, w->req->mem, &w->req->instance_id, c->change.of_version, &v, &w->problem, e))
+		return false;
+	if (w->problem != PROBLEM_NONE)
+		return true;
+	c->change.mode = v.mode;
+	c->change.config = v.config;
+	c->change.active_plugin_ids = v.active_plugin_ids;
+	struct jval *config = render_stored(v.config), *plugins = render_stored(v.active_plugin_ids);
+	const struct instance_fields fields = {.config = config, .active_plugin_ids = plugins};
+	c->fields = &fields;
+	check_against_row(c, &w->access.instance);
+	c->fields = NULL;
+	jval_free(&config);
+	jval_free(&plugins);
+	return true;
+}
+
 static bool change_body(struct db *db, struct write *w, struct err *e)
 {
 	struct change *c = w->closure;
@@ -275,11 +303,15 @@ static bool change_body(struct db *db, struct write *w, struct err *e)
 		w->problem = PROBLEM_ORG_SUSPENDED;
 		return true;
 	}
-	check_against_row(c, &w->access.instance);
-	if (c->errors->count > 0) {
+	if (c->change.of_version == 0)
+		check_against_row(c, &w->access.instance);
+	else if (!take_version(db, w, e))
+		return false;
+	if (w->problem == PROBLEM_NONE && c->errors->count > 0)
 		w->problem = PROBLEM_INVALID;
+	if (w->problem != PROBLEM_NONE)
 		return true;
-	}
+	c->change.token_id = w->access.caller.token_id;
 	if (!instance_apply(db, &w->access.instance, &c->change, &c->operation_id, w->req->request_id, &c->changed,
 			    &w->problem, e))
 		return false;
@@ -342,6 +374,8 @@ static enum next apply(struct request *req, struct response *res, struct change 
 	w.ask.lock_instance = true;
 	/* Whatever may raise the count of hot Apps that are held locks the org, which counts them. */
 	w.ask.lock_org = c->change.tier == TIER_HOT || c->change.status == STATUS_ACTIVE;
+	if (c->change.of_version > 0)
+		w.audit_detail = arena_printf(req->mem, "version=%" PRIu32, c->change.of_version);
 	switch (write_run(&w, e)) {
 	case WRITE_DONE:
 		publish(req, c);
@@ -403,6 +437,21 @@ enum next h_instance_delete(struct request *req, struct response *res, struct er
 
 	if (!c.errors)
 		return refuse(res, PROBLEM_INTERNAL, NULL);
+	return apply(req, res, &c, e);
+}
+
+enum next h_instance_rollback(struct request *req, struct response *res, struct err *e)
+{
+	struct instance_fields fields = {0};
+	struct change c = {
+		.errors = body_errors(req),
+		.change = {.tier = -1, .ttl_seconds = -1, .replicas = -1, .status = -1},
+	};
+	enum next next;
+
+	if (!body_read(req, res, rollback_table, ARRAY_LEN(rollback_table), false, &fields, c.errors, &next, e))
+		return next;
+	c.change.of_version = (uint32_t)fields.version;
 	return apply(req, res, &c, e);
 }
 

@@ -35,6 +35,10 @@ enum next h_instance_change(struct request *req, struct response *res, struct er
 enum next h_instance_config(struct request *req, struct response *res, struct err *e);
 enum next h_instance_status(struct request *req, struct response *res, struct err *e);
 enum next h_instance_delete(struct request *req, struct response *res, struct err *e);
+enum next h_instance_rollback(struct request *req, struct response *res, struct err *e);
+
+enum next h_version_list(struct request *req, struct response *res, struct err *e);
+enum next h_version_get(struct request *req, struct response *res, struct err *e);
 
 enum next h_lifecycle_load(struct request *req, struct response *res, struct err *e);
 enum next h_lifecycle_unload(struct request *req, struct response *res, struct err *e);

@@ -15,15 +15,19 @@ void render_add_id(struct jval *obj, const char *key, const struct id *id)
 	jval_add_string(obj, key, id_is_set(id) ? id->text : NULL);
 }
 
-/* JSON text of a row; what cannot be read (nobody but us writes it) shows as null. */
-static void add_stored(struct jval *obj, const char *key, const char *text)
+struct jval *render_stored(const char *text)
 {
 	const struct json_limits limits = {.bytes_max = STORED_BYTES_MAX, .depth_max = STORED_DEPTH_MAX};
 	struct jval *v = NULL;
 
 	if (!text || !jval_parse(text, strlen(text), &limits, &v, NULL))
-		v = NULL;
-	jval_add(obj, key, v);
+		return NULL;
+	return v;
+}
+
+static void add_stored(struct jval *obj, const char *key, const char *text)
+{
+	jval_add(obj, key, render_stored(text));
 }
 
 static void add_count(struct jval *obj, const char *key, int64_t n)
@@ -83,6 +87,7 @@ struct jval *render_instance(const struct instance *in)
 	jval_add_int(o, "replicas", in->replicas);
 	add_stored(o, "active_plugin_ids", in->active_plugin_ids);
 	jval_add_string(o, "config_hash", in->config_hash);
+	jval_add_int(o, "version", in->version);
 	jval_add_int(o, "generation", (int64_t)in->generation);
 	jval_add_string(o, "desired_state", desired_name(in->desired_state));
 	jval_add_bool(o, "is_ready", in->state == APP_READY);
@@ -134,6 +139,28 @@ struct jval *render_llm_config(const struct llm_config_view *view)
 	jval_add_int(o, "used_by", (int64_t)view->used_by);
 	jval_add_string(o, "created_at", view->created_at);
 	jval_add_string(o, "updated_at", view->updated_at);
+	return o;
+}
+
+struct jval *render_version(const struct version *v)
+{
+	struct jval *o = jval_new_object();
+
+	jval_add_int(o, "version", v->version);
+	jval_add_string(o, "source", version_source_name(v->source));
+	add_count(o, "of_version", v->of_version > 0 ? (int64_t)v->of_version : -1);
+	render_add_id(o, "token_id", &v->token_id);
+	jval_add_string(o, "token_name", v->token_name);
+	jval_add_string(o, "config_hash", v->config_hash);
+	jval_add_bool(o, "is_current", v->is_current);
+	jval_add_bool(o, "is_good", v->is_good);
+	jval_add_string(o, "created_at", v->created_at);
+	if (!v->config)
+		return o;
+	jval_add_string(o, "framework_type", v->framework_type);
+	jval_add_string(o, "mode", v->mode);
+	add_stored(o, "config", v->config);
+	add_stored(o, "active_plugin_ids", v->active_plugin_ids);
 	return o;
 }
 

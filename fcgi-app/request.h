@@ -53,7 +53,7 @@ struct request {
 	/* Set by the router from the pattern; "" where the text is no id, and where there is none. */
 	const struct route *route;
 	struct id org_id, instance_id, item_id;
-	const char *file;
+	const char *file; /* {file} or {version}, as it stands there */
 
 	/* Set as the request goes on, for its log line and its audit row. */
 	struct caller caller;

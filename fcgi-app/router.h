@@ -4,7 +4,8 @@
  * handler. To add one: a row there, a handler in the h_<noun>.c of its resource,
  * its prototype in handlers.h.
  *
- * A pattern's {org}, {id} (an AI App), {item} and {file} take one segment each. What a route needs to be
+ * A pattern's {org}, {id} (an AI App), {item}, {version} and {file} take one segment each, the last two as text. What a
+ * route needs to be
  * authorized follows from it: an organization where it has {org}, an App where it has {id}.
  */
 #ifndef FCGI_APP_ROUTER_H

@@ -41,6 +41,9 @@ const struct route routes[] = {
 	{DELETE, APPS "/{id}", PERM_INSTANCES_WRITE, h_instance_delete, "instance.delete", false},
 	{PATCH, APPS "/{id}/config", PERM_INSTANCES_WRITE, h_instance_config, "instance.config", false},
 	{PATCH, APPS "/{id}/status", PERM_INSTANCES_WRITE, h_instance_status, "instance.status", false},
+	{GET, APPS "/{id}/versions", PERM_INSTANCES_READ, h_version_list, NULL, false},
+	{GET, APPS "/{id}/versions/{version}", PERM_INSTANCES_READ, h_version_get, NULL, false},
+	{POST, APPS "/{id}/rollback", PERM_INSTANCES_WRITE, h_instance_rollback, "instance.rollback", false},
 
 	{POST, "/api/orgs/{org}/tokens", PERM_TOKENS, h_token_create, "token.create", false},
 	{GET, "/api/orgs/{org}/tokens", PERM_TOKENS, h_token_list, NULL, false},

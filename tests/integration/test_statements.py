@@ -7,7 +7,7 @@ import pytest
 from harness import eventually
 
 ALLOWED = [r"(?i)App failed|lease|incarnation|recover|reap"]
-GROWING = ["organizations", "api_tokens", "orchestrator_instances", "operations", "placements", "worker_stats", "instance_stats", "audit_log"]
+GROWING = ["organizations", "api_tokens", "orchestrator_instances", "operations", "placements", "worker_stats", "instance_stats", "audit_log", "instance_versions"]
 ROWS = 3000
 
 
@@ -24,6 +24,9 @@ def fill(db):
         INSERT INTO orchestrator_instances (instance_id, org_id, name, framework_type, mode, tier, desired_state, config, config_hash, created_at, updated_at)
           SELECT UUID(), org_id, CONCAT('fill', i), 'echo', 'single', IF(i % 2, 'hot', 'demand'), 'unloaded', '{{}}', SHA2(i, 256),
                  UTC_TIMESTAMP(3), UTC_TIMESTAMP(3) FROM o;
+        INSERT INTO instance_versions (instance_id, version, org_id, framework_type, mode, config, config_hash, active_plugin_ids, source, created_at)
+          SELECT instance_id, 1, org_id, framework_type, mode, config, config_hash, '[]', 'create', created_at
+          FROM orchestrator_instances WHERE name LIKE 'fill%';
         INSERT INTO operations (operation_id, instance_id, org_id, action, tier, generation, source, state, next_publish_at, accepted_at, finished_at)
           SELECT UUID(), instance_id, org_id, 'load', tier, 1, 'api_load', 'succeeded', UTC_TIMESTAMP(3), UTC_TIMESTAMP(3), UTC_TIMESTAMP(3)
           FROM orchestrator_instances WHERE name LIKE 'fill%';
@@ -57,6 +60,9 @@ def do_everything(stack):
     org.admin.ended(org.admin.lifecycle("load", bad).json["operation_id"])
     org.admin.reload(hot)
     org.admin.configure(hot, prefix="x ")
+    for tail in ("/versions", "/versions?after=2", "/versions/1", "/versions/2?compare=1"):
+        assert org.admin.get(org.admin.app_path(hot, tail)).status == 200
+    assert org.admin.post(org.admin.app_path(hot, "/rollback"), {"version": 1}).status == 200
     org.admin.load(hot, {"tier": "demand"})
     org.admin.load(hot, {"tier": "hot"})
     org.admin.get(f"/api/orgs/{org.id}/orchestrators?limit=2")

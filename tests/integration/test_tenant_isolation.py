@@ -36,6 +36,7 @@ class World:
         self.stranger = stack.new_org()
         self.app = self.owner.new_app(tier="hot", name=f"{SECRET}-app", config={"prefix": SECRET})
         self.operation = self.owner.admin.load(self.app)["operation_id"]
+        self.owner.admin.configure(self.app, prefix=f"{SECRET} ")  # so that there is something to go back to
         self.token = self.owner.new_token("member")["token_id"]
         self.llm_config = self.owner.llm_config(name=f"{SECRET}-llm")["llm_config_id"]
         self.conversation = self.new_conversation(stack.db)
@@ -58,7 +59,7 @@ class World:
 
     def path(self, route, org, app):
         path = route["path"].replace("{org}", org.id).replace("{id}", app).replace("{item}", self.items(route))
-        path = path.replace("{file}", app)
+        path = path.replace("{file}", app).replace("{version}", "1")
         assert "{" not in path, f"this story does not know what to put into {path}"
         return path
 
@@ -67,7 +68,7 @@ class World:
             return {"instance_id": self.app, "message": "x", "stream": False}
         if route["path"].endswith("/chat/completions"):
             return {"model": self.app, "messages": [{"role": "user", "content": "x"}]}
-        bodies = {"/config": {"config": {"prefix": "stolen"}}, "/status": {"status": "suspended"}, "/tokens": {"name": "t", "role": "member"},
+        bodies = {"/rollback": {"version": 1}, "/config": {"config": {"prefix": "stolen"}}, "/status": {"status": "suspended"}, "/tokens": {"name": "t", "role": "member"},
                   "/orchestrators": {"name": "stolen", "framework_type": "echo"}, "/orgs": {"name": "stolen"},
                   "/llm-configs": {"name": "stolen", "provider": "openai", "base_url": "https://1.1.1.1", "api_key": "k"}}
         for end, body in bodies.items():
@@ -83,7 +84,7 @@ class World:
         """All rows of the owner that a request could have changed."""
         db = self.stack.db
         return [db.run(f"SELECT * FROM {table} WHERE org_id = '{self.owner.id}' ORDER BY 1")
-                for table in ("organizations", "orchestrator_instances", "operations", "placements", "llm_configs", "sealed_values", "conversations")] + [
+                for table in ("organizations", "orchestrator_instances", "operations", "placements", "llm_configs", "sealed_values", "conversations", "instance_versions")] + [
             db.run(f"SELECT token_id, role, revoked_at, expires_at FROM api_tokens WHERE org_id = '{self.owner.id}' ORDER BY 1")]
 
 
@@ -106,7 +107,7 @@ def test_the_list_of_routes_is_the_whole_api():
     assert ("POST", "/api/orgs/{org}/orchestrators/{id}/load") in paths and ("POST", "/api/orgs/{org}/chat/completion") in paths
     assert len(paths) == len(ROUTES) > 25
     for r in ROUTES:
-        assert set(re.findall(r"{(\w+)}", r["path"])) <= {"org", "id", "item", "file"}, r
+        assert set(re.findall(r"{(\w+)}", r["path"])) <= {"org", "id", "item", "version", "file"}, r
         # Who needs no token gives nothing of anybody.
         assert ((r["method"], r["path"]) in OPEN) == (r["permission"] in (None, "", "none")), r
 
@@ -151,4 +152,5 @@ def test_the_owners_things_are_not_found_under_the_strangers_org(stack, world, r
 def test_the_owner_is_served(world, stack):
     """The same paths are no dead ends."""
     assert SECRET in world.owner.member.chat_ok(world.app, "x")
-    assert SECRET in world.owner.admin.get(world.owner.admin.app_path(world.app)).body.decode()
+    for tail in ("", "/versions/1", "/versions/2?compare=1"):
+        assert SECRET in world.owner.admin.get(world.owner.admin.app_path(world.app, tail)).body.decode()

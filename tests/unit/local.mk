@@ -142,6 +142,11 @@ UNIT_TESTS += %D%/test_http_end
 # The SQL modules of core/, on a server with the schema.
 SQL_FIXTURE = %D%/sql_fixture.c %D%/sql_fixture.h $(UNIT_SERVERS)
 
+UNIT_TESTS += %D%/test_version
+%C%_test_version_SOURCES = %D%/test_version.c $(SQL_FIXTURE) $(UNIT_HARNESS)
+%C%_test_version_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_version_LDADD = $(CORE_LIBS)
+
 UNIT_TESTS += %D%/test_conversation
 %C%_test_conversation_SOURCES = %D%/test_conversation.c $(SQL_FIXTURE) $(UNIT_HARNESS)
 %C%_test_conversation_CFLAGS = $(UNIT_CFLAGS)

@@ -24,6 +24,7 @@
 #include "core/sealing_key.h"
 #include "core/sql.h"
 #include "core/token.h"
+#include "core/version.h"
 #include "lib/arena.h"
 #include "tests/fake/servers.h"
 #include "tests/unit/harness.h"
@@ -110,6 +111,19 @@ static void fill_llm_configs(void)
 		ROWS, org.text, ROWS, org.text);
 }
 
+/* The App has had many versions, of which two are too old once there is a 201st; its good one is an old one. */
+static void fill_versions(void)
+{
+	fixture_run(fx.db,
+		    "INSERT INTO instance_versions (instance_id, version, org_id, framework_type, mode, config, "
+		    "config_hash, active_plugin_ids, source, created_at) SELECT instance_id, IF(seq <= 2, seq, seq + "
+		    "1000), org_id, 'echo', 'single', '{}', IF(seq = 1, 'good', 'x'), '[]', 'config', NOW(3) "
+		    "FROM orchestrator_instances, seq_1_to_%d WHERE instance_id = '%s'; "
+		    "UPDATE orchestrator_instances SET version = 200, good_config_hash = 'good' "
+		    "WHERE instance_id = '%s'; ANALYZE TABLE instance_versions",
+		    ROWS, app.text, app.text);
+}
+
 static struct id id_at(const char *sql, const struct id *of);
 
 /* One token's many conversations, each with messages. */
@@ -161,6 +175,7 @@ static int make_world(void)
 	fill();
 	fill_llm_configs();
 	fill_conversations();
+	fill_versions();
 	find_middles();
 	db = fixture_connect();
 	return 0;
@@ -270,7 +285,7 @@ static bool create_app(struct db *d, void *closure, struct err *e)
 	enum problem problem;
 
 	(void)closure;
-	return instance_create(d, &made, &problem, e);
+	return instance_create(d, &made, &middle.token, &problem, e);
 }
 
 static void run_instances(void)
@@ -288,6 +303,19 @@ static void run_instances(void)
 	RUN(instance_list(db, fx.mem, &org, NULL, PAGE, &list, &count, &err));
 	RUN(instance_list(db, fx.mem, &list[0].instance_id, NULL, PAGE, &list, &count, &err));
 	RUN(db_transaction(db, change_app, NULL, &err));
+}
+
+static void run_versions(void)
+{
+	struct version version, *list;
+	enum problem problem;
+	unsigned count;
+
+	RUN(version_list(db, fx.mem, &app, 0, PAGE, &list, &count, &err));
+	RUN(version_list(db, fx.mem, &app, 2000, PAGE, &list, &count, &err));
+	CU_ASSERT_EQUAL(count, PAGE);
+	RUN(version_get(db, fx.mem, &app, 2000, &version, &problem, &err));
+	CU_ASSERT_EQUAL(problem, PROBLEM_NONE);
 }
 
 static void run_conversations(void)
@@ -525,7 +553,7 @@ static unsigned constants(void)
 {
 	static const char *const modules[] = {"access",       "audit",       "conversation", "instance",
 					      "lifecycle",    "llm_config",  "operation",    "org",
-					      "sealed_value", "sealing_key", "token"};
+					      "sealed_value", "sealing_key", "token",        "version"};
 	unsigned count = 0;
 
 	for (size_t i = 0; i < ARRAY_LEN(modules); i++)
@@ -568,6 +596,7 @@ static void no_statement_examines_more_rows_than_it_needs(void)
 	run_tokens_and_audit();
 	run_access();
 	run_instances();
+	run_versions();
 	run_conversations();
 	run_lifecycle();
 	run_sets();
@@ -577,6 +606,9 @@ static void no_statement_examines_more_rows_than_it_needs(void)
 	keyring_free(&ring);
 	fixture_run(db, "SET GLOBAL slow_query_log = 0");
 	CU_ASSERT_EQUAL(prepared() - before, constants());
+	CU_ASSERT_EQUAL(
+		fixture_number("SELECT COUNT(*) FROM instance_versions WHERE instance_id = ? AND version <= 200", &app),
+		1); /* run_instances has changed the App, so that the other one went */
 	CU_ASSERT_TRUE(fixture_number("SELECT COUNT(*) FROM mysql.slow_log WHERE sql_text LIKE '%api_tokens%'", NULL) >
 		       0);
 	CU_ASSERT_EQUAL(fixture_number("SELECT MAX(rows_examined) > 100 FROM mysql.slow_log", NULL), 0);

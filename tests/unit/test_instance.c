@@ -52,6 +52,7 @@ static struct instance new_app(const struct id *org, const char *name)
 
 struct creation {
 	const struct instance *instance;
+	struct id token_id;
 	enum problem problem;
 };
 
@@ -59,7 +60,7 @@ static bool create_body(struct db *db, void *closure, struct err *e)
 {
 	struct creation *c = closure;
 
-	return instance_create(db, c->instance, &c->problem, e);
+	return instance_create(db, c->instance, &c->token_id, &c->problem, e);
 }
 
 static enum problem create(const struct instance *instance)

@@ -898,7 +898,7 @@ static bool create_app_body(struct db *db, void *closure, struct err *e)
 {
 	struct app_call *c = closure;
 
-	return instance_create(db, &c->instance, &c->problem, e);
+	return instance_create(db, &c->instance, &(struct id){""}, &c->problem, e);
 }
 
 static bool change_app_body(struct db *db, void *closure, struct err *e)

@@ -20,7 +20,7 @@ static const struct {
 	{__LINE__, 401, "unauthorized"},
 	{__LINE__, 403, "forbidden org_mismatch instance_forbidden"},
 	{__LINE__, 404, "not_found org_not_found instance_not_found operation_not_found token_not_found"},
-	{__LINE__, 404, "llm_config_not_found conversation_not_found"},
+	{__LINE__, 404, "llm_config_not_found conversation_not_found version_not_found"},
 	{__LINE__, 410, "instance_deleted"},
 	{__LINE__, 405, "method_not_allowed"},
 	{__LINE__, 409, "org_suspended instance_suspended quota_instances quota_hot name_taken"},

@@ -186,6 +186,45 @@ static void the_schema_is_applied_once(void)
 	CU_ASSERT_EQUAL(count_tables(), tables);
 }
 
+static void link_source(const char *name)
+{
+	char cwd[2048];
+	char *path = xasprintf("%s/%s", dir, name), *from;
+
+	from = xasprintf("schema/%s", name);
+	const char *source = source_path(from);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(getcwd(cwd, sizeof(cwd)));
+	char *whole = source[0] == '/' ? xstrdup(source) : xasprintf("%s/%s", cwd, source);
+	CU_ASSERT_EQUAL_FATAL(symlink(whole, path), 0);
+	free(whole);
+	free(from);
+	free(path);
+}
+
+static void apps_that_were_there_before_versions_get_their_first(void)
+{
+	struct err e;
+
+	link_source("001_init.sql");
+	link_source("002_operations_indexes.sql");
+	link_source("003_llm_configs.sql");
+	link_source("004_turn_costs.sql");
+	link_source("005_conversations.sql");
+	CU_ASSERT_EQUAL_FATAL(migrate(&e), 5);
+	run_sql(db,
+		"INSERT INTO organizations (org_id, name, created_at, updated_at) VALUES (UUID(), 'o', NOW(), NOW()); "
+		"INSERT INTO orchestrator_instances (instance_id, org_id, name, framework_type, mode, config, "
+		"config_hash, created_at, updated_at) SELECT UUID(), org_id, seq, 'echo', 'single', "
+		"CONCAT('{\"prefix\":\"', seq, '\"}'), seq, '2026-01-02', NOW() FROM organizations, seq_1_to_3");
+	link_source("006_versions.sql");
+	CU_ASSERT_EQUAL_FATAL(migrate(&e), 1);
+	CU_ASSERT_EQUAL(number_of("SELECT COUNT(*) FROM instance_versions"), 3);
+	CU_ASSERT_EQUAL(number_of("SELECT COUNT(*) FROM instance_versions v JOIN orchestrator_instances i USING "
+				  "(instance_id, org_id, framework_type, mode, config, config_hash, active_plugin_ids, "
+				  "version, created_at) WHERE version = 1 AND token_id IS NULL AND source = 'create'"),
+			3);
+}
+
 static void a_new_file_comes_after_the_old_ones(void)
 {
 	struct err e;
@@ -420,6 +459,7 @@ static void the_users_of_the_programs_have_the_rights_they_need(void)
 static CU_TestInfo cases[] = {
 	CASE(an_empty_database_is_told_what_to_do),
 	CASE(the_schema_is_applied_once),
+	CASE(apps_that_were_there_before_versions_get_their_first),
 	CASE(a_new_file_comes_after_the_old_ones),
 	CASE(a_changed_file_is_refused_before_anything_is_applied),
 	CASE(a_newer_database_is_refused),
