@@ -30,7 +30,7 @@ class Turns:
     """Rounds of floor and figure, floor and figure. The same requests go to both where no floor (request, port) is
     given; floors are those of an earlier figure, not measured again."""
 
-    def __init__(self, stack, request, clients, between=lambda: None, floor=None, floors=None, **kind):
+    def __init__(self, stack, request, clients, between=lambda: None, floor=None, floors=None, seconds=SECONDS, **kind):
         self.floors, self.figures, self.us = list(floors or []), [], {}
         floor = None if floors else floor or (request, stack.floor.lighttpd.port)
         for warmed, port in filter(None, (floor, (request, stack.lighttpd.port))):
@@ -38,9 +38,9 @@ class Turns:
         between()
         for _ in range(ROUNDS):
             if floor:
-                self.floors.append(floor[0].run(floor[1], clients, SECONDS))
+                self.floors.append(floor[0].run(floor[1], clients, seconds))
             before = cpu_us(stack.programs)
-            self.figures.append(request.run(stack.lighttpd.port, clients, SECONDS, **kind))
+            self.figures.append(request.run(stack.lighttpd.port, clients, seconds, **kind))
             between()
             for name, us in cpu_us(stack.programs).items():
                 self.us[name] = self.us.get(name, 0) + us - before[name]

@@ -26,7 +26,8 @@ ANSWER = "hello world"
 OPTIONS = {"llm": {"allowed_networks": "127.0.0.1/32"}}
 CLIENTS = 32
 ROUNDS = 3
-LATENCY_SECONDS = 2
+SECONDS = 3
+LATENCY_SECONDS = 1
 STREAMS = 100
 CONVERSATIONS = 320
 MEMORY_APPS = 10000
@@ -206,7 +207,7 @@ def with_history(stack, org, agent, floors):
     ids = [org.member.chat(app, MESSAGE).json["session_id"] for _ in range(CONVERSATIONS)]
     turn = load.Load("POST", org.member.chat_path, org.member.token,
                      {"instance_id": app, "message": MESSAGE, "stream": False, "conversation_id": "@ID@"}, ids)
-    turns = Turns(stack, turn, CLIENTS, floors=floors)
+    turns = Turns(stack, turn, CLIENTS, floors=floors, seconds=SECONDS)
     one = turn.run(stack.lighttpd.port, 1, LATENCY_SECONDS)
     longest = stack.db.number("SELECT MAX(n) FROM (SELECT COUNT(*) n FROM conversation_messages GROUP BY conversation_id) c")
     return turns.figure("LLM turn in a conversation, 32 clients", None,
@@ -231,7 +232,7 @@ def llm():
         org = stack.new_org()
         app = loaded(org, new_agent(stack, org, history={"messages": 0}))
         turn = load.chat(org, [app], MESSAGE)
-        turns = Turns(stack, turn, CLIENTS, floor=(STRAIGHT, stack.nginx.port))
+        turns = Turns(stack, turn, CLIENTS, floor=(STRAIGHT, stack.nginx.port), seconds=SECONDS)
         check_turns(stack, sum(r.requests for r in turns.figures))
         straight = STRAIGHT.run(stack.endpoint.port, CLIENTS, LATENCY_SECONDS)
         found = [turns.figure("LLM turn, 32 clients", 0.20, f"floor: nginx; straight {straight.rate:,.0f} requests/s"),
