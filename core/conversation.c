@@ -24,8 +24,12 @@ static const char SQL_LOOK[] =
 enum { LOOK_ORG, LOOK_TOKEN, LOOK_INSTANCE, LOOK_TURN, LOOK_IS_RUNNING };
 static const char SQL_TAKE[] = "UPDATE conversations SET turn_id = ?, turn_until = UTC_TIMESTAMP(3) + INTERVAL ? SECOND"
 			       " WHERE conversation_id = ?";
+/* How long they are, the newest first: what is not taken is not fetched. */
+static const char SQL_WINDOW_SIZES[] =
+	"SELECT n, LENGTH(content) FROM conversation_messages WHERE conversation_id = ? ORDER BY n DESC LIMIT ?";
+enum { SIZE_N, SIZE_BYTES };
 static const char SQL_WINDOW[] =
-	"SELECT role, content FROM conversation_messages WHERE conversation_id = ? ORDER BY n DESC LIMIT ?";
+	"SELECT role, content FROM conversation_messages WHERE conversation_id = ? AND n >= ? ORDER BY n";
 enum { WINDOW_ROLE, WINDOW_CONTENT };
 
 static const char SQL_IS_SAVED[] = "SELECT message_count, turn_id <=> ?, saved_turn_id <=> ? FROM conversations WHERE "
@@ -49,8 +53,10 @@ static const char SQL_LIST[] = "SELECT " CONVERSATION_COLUMNS " FROM conversatio
 static const char SQL_GET[] = "SELECT " CONVERSATION_COLUMNS " FROM conversations"
 			      " WHERE conversation_id = ? AND org_id = ? AND token_id = ?";
 enum { ROW_ID, ROW_INSTANCE, ROW_COUNT, ROW_CREATED, ROW_UPDATED };
+static const char SQL_PAGE_SIZES[] =
+	"SELECT n, LENGTH(content) FROM conversation_messages WHERE conversation_id = ? AND n > ? ORDER BY n LIMIT ?";
 static const char SQL_MESSAGES[] = "SELECT n, role, content, tokens_in, tokens_out, " SQL_UTC("created_at") //
-	" FROM conversation_messages WHERE conversation_id = ? AND n > ? ORDER BY n LIMIT ?";
+	" FROM conversation_messages WHERE conversation_id = ? AND n > ? AND n <= ? ORDER BY n";
 enum { MESSAGE_N, MESSAGE_ROLE, MESSAGE_CONTENT, MESSAGE_IN, MESSAGE_OUT, MESSAGE_CREATED };
 static const char SQL_DELETE[] = "DELETE FROM conversations WHERE conversation_id = ? AND org_id = ? AND token_id = ?";
 
@@ -59,7 +65,7 @@ static const char SQL_DELETE[] = "DELETE FROM conversations WHERE conversation_i
 struct beginning {
 	const struct conversation_turn *turn;
 	enum problem problem;
-	struct jval *newest_first;
+	struct jval *history;
 };
 
 /* Repeated after an uncertain commit it is there already, and is looked at like any other. */
@@ -114,28 +120,49 @@ static bool take(struct db *db, struct beginning *b, struct err *e)
 	return db_exec(db, e);
 }
 
-/* The newest come first, so the window ends where its tokens do. */
-static bool read_window(struct db *db, struct beginning *b, struct err *e)
+/* The number of the window's oldest message; 0: it is empty. */
+static bool find_window(struct db *db, const struct conversation_turn *t, uint64_t *ret_first, struct err *e)
 {
-	int64_t tokens_left = b->turn->tokens_max;
+	int64_t tokens_left = t->tokens_max;
 	enum db_result result;
 
-	db_use(db, SQL_WINDOW);
-	db_bind_id(db, &b->turn->conversation_id);
-	db_bind_i64(db,
-		    b->turn->messages_max < CONVERSATION_WINDOW_MAX ? b->turn->messages_max : CONVERSATION_WINDOW_MAX);
+	*ret_first = 0;
+	db_use(db, SQL_WINDOW_SIZES);
+	db_bind_id(db, &t->conversation_id);
+	db_bind_i64(db, t->messages_max < CONVERSATION_WINDOW_MAX ? t->messages_max : CONVERSATION_WINDOW_MAX);
 	while ((result = db_step(db, e)) == DB_ROW) {
-		const char *content = db_col_str(db, WINDOW_CONTENT);
-		size_t len = strlen(content);
-		struct jval *message;
-
-		tokens_left -= (int64_t)(len / BYTES_PER_TOKEN) + TOKENS_PER_MESSAGE;
+		tokens_left -= db_col_i64(db, SIZE_BYTES) / BYTES_PER_TOKEN + TOKENS_PER_MESSAGE;
 		if (tokens_left < 0)
 			break;
+		*ret_first = db_col_u64(db, SIZE_N);
+	}
+	db_done(db);
+	return result != DB_FAIL;
+}
+
+static bool read_window(struct db *db, struct beginning *b, struct err *e)
+{
+	enum db_result result;
+	uint64_t first;
+
+	if (!find_window(db, b->turn, &first, e))
+		return false;
+	if (first == 0)
+		return true;
+	db_use(db, SQL_WINDOW);
+	db_bind_id(db, &b->turn->conversation_id);
+	db_bind_u64(db, first);
+	while ((result = db_step(db, e)) == DB_ROW) {
+		const char *role = db_col_str(db, WINDOW_ROLE);
+		struct jval *message;
+
+		/* Where the window was cut between a question and its answer, the answer goes too. */
+		if (jval_array_len(b->history) == 0 && strcmp(role, "user") != 0)
+			continue;
 		message = jval_new_object();
-		jval_add_string(message, "role", db_col_str(db, WINDOW_ROLE));
-		jval_add(message, "content", jval_new_string(content, len));
-		jval_push(b->newest_first, message);
+		jval_add_string(message, "role", role);
+		jval_add_string(message, "content", db_col_str(db, WINDOW_CONTENT));
+		jval_push(b->history, message);
 	}
 	db_done(db);
 	return result != DB_FAIL;
@@ -146,26 +173,11 @@ static bool begin_body(struct db *db, void *closure, struct err *e)
 	struct beginning *b = closure;
 
 	b->problem = PROBLEM_NONE;
-	jval_free(&b->newest_first);
-	b->newest_first = jval_new_array();
+	jval_free(&b->history);
+	b->history = jval_new_array();
 	if ((b->turn->is_new && !make(db, b->turn, e)) || !take(db, b, e))
 		return false;
 	return b->problem != PROBLEM_NONE || b->turn->is_new || read_window(db, b, e);
-}
-
-/* Oldest first. Where the window was cut between a question and its answer, the answer goes too. */
-static struct jval *turned(const struct jval *newest_first)
-{
-	struct jval *history = jval_new_array();
-	bool has_begun = false;
-
-	for (size_t i = jval_array_len(newest_first); i-- > 0;) {
-		struct jval *message = jval_array_at(newest_first, i);
-		has_begun = has_begun || strcmp(jval_string(jval_get(message, "role"), NULL), "user") == 0;
-		if (has_begun)
-			jval_push(history, jval_ref(message));
-	}
-	return history;
 }
 
 bool conversation_begin(struct db *db, const struct conversation_turn *turn, struct jval **ret_history,
@@ -179,11 +191,13 @@ bool conversation_begin(struct db *db, const struct conversation_turn *turn, str
 		err_clear(e);
 		ok = db_transaction(db, begin_body, &b, e);
 	}
-	if (ok && b.problem == PROBLEM_NONE)
-		*ret_history = turned(b.newest_first);
+	if (ok && b.problem == PROBLEM_NONE) {
+		*ret_history = b.history;
+		b.history = NULL;
+	}
 	if (ok)
 		*ret_problem = b.problem;
-	jval_free(&b.newest_first);
+	jval_free(&b.history);
 	return ok;
 }
 
@@ -335,17 +349,46 @@ static void message_from_row(struct db *db, struct arena *mem, void *ret_row)
 	m->created_at = sql_str(db, mem, MESSAGE_CREATED);
 }
 
+/* The number of the page's last message, at least one where there is one; *ret_next: more follow. */
+static bool find_page(struct db *db, const struct id *conversation_id, uint32_t after_n, unsigned limit,
+		      uint64_t *ret_last, bool *ret_has_more, struct err *e)
+{
+	uint64_t bytes = 0;
+	unsigned count = 0;
+	enum db_result result;
+
+	*ret_last = 0;
+	*ret_has_more = false;
+	db_use(db, SQL_PAGE_SIZES);
+	db_bind_id(db, conversation_id);
+	db_bind_u64(db, after_n);
+	db_bind_u64(db, limit + 1);
+	while ((result = db_step(db, e)) == DB_ROW) {
+		bytes += db_col_u64(db, SIZE_BYTES);
+		*ret_has_more = count == limit || (count > 0 && bytes > CONVERSATION_PAGE_BYTES);
+		if (*ret_has_more)
+			break;
+		*ret_last = db_col_u64(db, SIZE_N);
+		count++;
+	}
+	db_done(db);
+	return result != DB_FAIL;
+}
+
 bool conversation_messages(struct db *db, struct arena *mem, const struct id *conversation_id, uint32_t after_n,
 			   unsigned limit, struct conversation_message **ret_messages, unsigned *ret_count,
-			   struct err *e)
+			   bool *ret_has_more, struct err *e)
 {
 	void *rows = NULL;
+	uint64_t last;
 
 	limit = sql_page(limit);
+	if (!find_page(db, conversation_id, after_n, limit, &last, ret_has_more, e))
+		return false;
 	db_use(db, SQL_MESSAGES);
 	db_bind_id(db, conversation_id);
 	db_bind_u64(db, after_n);
-	db_bind_u64(db, limit);
+	db_bind_u64(db, last);
 	if (!sql_collect(db, mem, message_from_row, sizeof(**ret_messages), limit, &rows, ret_count, e))
 		return false;
 	*ret_messages = rows;

@@ -18,7 +18,8 @@ struct arena;
 struct db;
 struct jval;
 
-#define CONVERSATION_WINDOW_MAX 1000 /* messages */
+#define CONVERSATION_WINDOW_MAX 1000               /* messages */
+#define CONVERSATION_PAGE_BYTES ((uint64_t)524288) /* of text in one page; a longer message has one to itself */
 
 struct conversation_turn {
 	struct id conversation_id, org_id, token_id, instance_id;
@@ -68,10 +69,10 @@ bool conversation_list(struct db *db, struct arena *mem, const struct id *org_id
 bool conversation_get(struct db *db, struct arena *mem, const struct id *org_id, const struct id *token_id,
 		      const struct id *conversation_id, struct conversation *ret_conversation,
 		      enum problem *ret_problem, struct err *e) MUST_CHECK;
-/* Messages with n above after_n, in order. ERR_LIMIT: they are more than mem takes; ask for fewer. */
+/* Messages with n above after_n, in order: limit of them, or as many as CONVERSATION_PAGE_BYTES hold. */
 bool conversation_messages(struct db *db, struct arena *mem, const struct id *conversation_id, uint32_t after_n,
 			   unsigned limit, struct conversation_message **ret_messages, unsigned *ret_count,
-			   struct err *e) MUST_CHECK;
+			   bool *ret_has_more, struct err *e) MUST_CHECK;
 /* With its messages; a turn under way is not saved. PROBLEM_CONVERSATION_NOT_FOUND. */
 bool conversation_delete(struct db *db, const struct id *org_id, const struct id *token_id,
 			 const struct id *conversation_id, enum problem *ret_problem, struct err *e) MUST_CHECK;

@@ -121,6 +121,9 @@ static const struct conf_option options[] = {
 	TEXT("llm.ca_file", llm.ca_file, NULL, 4095,
 	     "certificates that providers' are checked against; default: the system's"),
 
+	TEXT("tools.allowed_networks", tools.allowed_networks, NULL, 4095,
+	     "reserved networks where the pages that tools read may be all the same, as 10.1.0.0/16, fd00::/8"),
+
 	WORD("log.level", log.level, "info", log_levels, CONF_RELOAD, "least level written: debug, info, warn, error"),
 	WORD("log.target", log.target, "stderr", log_targets, 0, "stderr (for the journal too) or syslog"),
 
@@ -359,14 +362,20 @@ static bool check_app(const struct settings *s, struct err *e)
 	return true;
 }
 
-static bool check_llm(const struct settings *s, struct err *e)
+static bool check_networks(const char *text, const char *option, struct err *e)
 {
 	struct netaddr_list *list;
 
-	if (!netaddr_list_parse(s->llm.allowed_networks, &list, e))
-		return err_ctx(e, "llm.allowed_networks");
+	if (!netaddr_list_parse(text, &list, e))
+		return err_ctx(e, "%s", option);
 	netaddr_list_free(&list);
 	return true;
+}
+
+static bool check_llm(const struct settings *s, struct err *e)
+{
+	return check_networks(s->llm.allowed_networks, "llm.allowed_networks", e) &&
+	       check_networks(s->tools.allowed_networks, "tools.allowed_networks", e);
 }
 
 static bool is_worker_name(const char *s)

@@ -51,6 +51,9 @@ struct settings {
 		char *allowed_networks; /* CIDR list (lib/netaddr.h); NULL: none */
 	} llm;
 	struct {
+		char *allowed_networks; /* as llm's, of pages that tools read */
+	} tools;
+	struct {
 		int level;  /* enum log_level */
 		int target; /* enum log_target */
 	} log;

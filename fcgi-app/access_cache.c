@@ -69,6 +69,8 @@ static size_t set_of_key(const struct access_key *key)
 {
 	struct id_bin id = bin_of(id_is_set(&key->instance_id) ? &key->instance_id : &key->org_id);
 
+	if (!id_is_set(&key->instance_id) && !id_is_set(&key->org_id))
+		memcpy(id.b, key->token_hash, sizeof(id.b));
 	return set_of(&id);
 }
 

@@ -7,6 +7,7 @@
 #include "fcgi-app/page.h"
 #include "fcgi-app/render.h"
 #include "fcgi-app/request.h"
+#include "fcgi-app/write.h"
 #include "lib/json.h"
 
 static struct jval *render(const struct conversation *c)
@@ -65,16 +66,15 @@ static struct jval *render_message(const struct conversation_message *m)
 
 /* The conversation with a page of its messages. */
 static struct jval *render_whole(const struct conversation *c, const struct conversation_message *messages,
-				 unsigned count, unsigned limit)
+				 unsigned count, bool has_more)
 {
 	struct jval *o = render(c), *items = jval_new_array();
-	unsigned shown = count > limit ? limit : count;
 
-	for (unsigned i = 0; i < shown; i++)
+	for (unsigned i = 0; i < count; i++)
 		jval_push(items, render_message(&messages[i]));
 	jval_add(o, "messages", items);
-	if (count > shown)
-		jval_add_int(o, "next", messages[shown - 1].n);
+	if (has_more && count > 0)
+		jval_add_int(o, "next", messages[count - 1].n);
 	else
 		jval_add(o, "next", NULL);
 	return o;
@@ -87,6 +87,7 @@ enum next h_conversation_get(struct request *req, struct response *res, struct e
 	struct conversation conversation;
 	struct numbered_page page;
 	unsigned count = 0;
+	bool has_more;
 	struct visit v = {0};
 	enum next next = NEXT_FAIL;
 
@@ -98,30 +99,34 @@ enum next h_conversation_get(struct request *req, struct response *res, struct e
 		goto out;
 	if (problem != PROBLEM_NONE)
 		next = refuse(res, problem, NULL);
-	else if (conversation_messages(v.db, req->mem, &req->item_id, page.after, page.limit + 1, &messages, &count, e))
-		next = answer(res, 200, render_whole(&conversation, messages, count, page.limit));
+	else if (conversation_messages(v.db, req->mem, &req->item_id, page.after, page.limit, &messages, &count,
+				       &has_more, e))
+		next = answer(res, 200, render_whole(&conversation, messages, count, has_more));
 out:
 	auth_leave(req, &v);
 	return next;
 }
 
+static bool delete_body(struct db *db, struct write *w, struct err *e)
+{
+	w->problem = PROBLEM_CONVERSATION_NOT_FOUND;
+	w->target = w->req->item_id;
+	return !id_is_set(&w->req->item_id) ||
+	       conversation_delete(db, &w->req->org_id, &w->access.caller.token_id, &w->req->item_id, &w->problem, e);
+}
+
 enum next h_conversation_delete(struct request *req, struct response *res, struct err *e)
 {
-	enum problem problem = PROBLEM_CONVERSATION_NOT_FOUND;
-	struct visit v = {0};
-	enum next next = NEXT_FAIL;
+	struct write w;
 
-	if (!auth_enter(req, res, &v, &next, e))
-		goto out;
-	next = NEXT_FAIL;
-	if (id_is_set(&req->item_id) &&
-	    !conversation_delete(v.db, &req->org_id, &v.access.caller.token_id, &req->item_id, &problem, e))
-		goto out;
-	if (problem == PROBLEM_NONE)
-		next = answer(res, 204, NULL);
-	else
-		next = refuse(res, problem, NULL);
-out:
-	auth_leave(req, &v);
-	return next;
+	write_init(&w, req, delete_body, NULL);
+	switch (write_run(&w, e)) {
+	case WRITE_DONE:
+		return answer(res, 204, NULL);
+	case WRITE_REFUSED:
+		return refuse(res, w.problem, NULL);
+	case WRITE_FAILED: /* where it is uncertain, deleting again tells */
+		break;
+	}
+	return NEXT_FAIL;
 }

@@ -57,7 +57,7 @@ struct live_turn {
 	bool is_saving;                /* … and its end is told when it is written */
 	bool is_stopped;               /* while it was read */
 	struct turn_result result;     /* is_saving */
-	char *response;                /* of result */
+	char *kept;                    /* what result borrows */
 	bool is_timed_out, is_cut;     /* why it was cancelled, where not by its client */
 	struct live_turn *prev, *next; /* is_in_line */
 	UT_hash_handle hh;
@@ -334,7 +334,7 @@ static void turn_finish(struct live_turn *t, const struct turn_result *result)
 	pool_turn_end(engine->pool, t->copy, clock_now_ms());
 	chat_request_clear(&t->request);
 	arena_free(&t->mem);
-	free(t->response);
+	free(t->kept);
 	free(t->reply);
 	free(t);
 	let_in(engine);
@@ -357,25 +357,44 @@ static void on_saved(void *closure, enum problem problem)
 	turn_finish(t, result);
 }
 
-/* The client is told of the end when both messages stand in the conversation. */
+static void on_abandoned(void *closure, enum problem problem)
+{
+	struct live_turn *t = closure;
+
+	(void)problem;
+	turn_finish(t, &t->result);
+}
+
+/* Keeps the result until the conversation was seen to. text: of it, that is borrowed. */
+static void keep_result(struct live_turn *t, const struct turn_result *result, const char *text, size_t len)
+{
+	t->turn = NULL;
+	t->is_saving = true;
+	t->result = *result;
+	t->kept = xmalloc(len + 1);
+	memcpy(t->kept, text, len);
+	t->kept[len] = '\0';
+}
+
+/* The client is told of the end when both messages stand in the conversation, or when it is free again: whoever is told
+ * may begin the next turn. */
 static void on_end(void *closure, const struct turn_result *result)
 {
 	struct live_turn *t = closure;
 
-	if (t->history == NULL || result->status != 200) {
-		history_abandon(&t->history);
+	if (t->history == NULL) {
 		turn_finish(t, result);
-		return;
+	} else if (result->status != 200) {
+		const char *detail = result->detail ? result->detail : "";
+		keep_result(t, result, detail, strlen(detail));
+		t->result.detail = result->detail ? t->kept : NULL;
+		history_abandon(&t->history, on_abandoned, t);
+	} else {
+		keep_result(t, result, result->response, result->response_len);
+		t->result.response = t->kept;
+		history_end(&t->history, t->request.message, t->request.message_len, t->kept, result->response_len,
+			    result->tokens_in, result->tokens_out, on_saved, t);
 	}
-	t->turn = NULL;
-	t->is_saving = true;
-	t->result = *result;
-	t->response = xmalloc(result->response_len + 1);
-	memcpy(t->response, result->response, result->response_len);
-	t->response[result->response_len] = '\0';
-	t->result.response = t->response;
-	history_end(&t->history, t->request.message, t->request.message_len, t->response, result->response_len,
-		    result->tokens_in, result->tokens_out, on_saved, t);
 }
 
 static void fail_waiting(struct live_turn *t, enum problem problem, const char *detail)

@@ -23,6 +23,7 @@
 #include "lib/xalloc.h"
 #include "worker/chat.h"
 #include "worker/events.h"
+#include "worker/history.h"
 #include "worker/inbox.h"
 #include "worker/lease_keeper.h"
 #include "worker/lifecycle.h"
@@ -393,6 +394,7 @@ static void on_heart(uv_timer_t *timer)
 		return;
 	engine->is_pumping = true; /* lists are walked here: what ends on the way is pumped below */
 	chats_second(engine);
+	histories_second(engine);
 	events_second(engine);
 	reconcile_second(engine);
 	if (engine->is_stopping)
@@ -555,6 +557,7 @@ static void free_parts(struct engine *engine)
 	bus_close(&engine->bus);
 	events_free(&engine->events);
 	chats_free(&engine->chats);
+	histories_free(engine);
 	stats_book_free(&engine->stats);
 	reconcile_free(&engine->reconcile);
 	key_watch_stop(&engine->key_watch);

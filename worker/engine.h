@@ -26,6 +26,7 @@ struct bus_sub;
 struct chats;
 struct drained;
 struct events;
+struct history;
 struct inbox;
 struct key_watch;
 struct keyring;
@@ -70,7 +71,8 @@ struct engine {
 	struct chats *chats;
 	struct reconcile *reconcile;
 	struct stats_book *stats;
-	struct runtime *runtime; /* what frameworks use */
+	struct history *histories; /* history.c: conversations to be given free */
+	struct runtime *runtime;   /* what frameworks use */
 	struct step_line lines[STEP_LINES];
 	struct build *builds;    /* lifecycle.c: under way */
 	struct drained *leaving; /* lifecycle.c: chat subjects that this pump leaves */

@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
 #include "core/chat_wire.h"
 #include "core/conversation.h"
@@ -27,6 +28,8 @@ struct history {
 	history_begun begun;
 	history_ended ended;
 	void *closure;
+	int64_t free_until_ms;       /* giving it free is tried again until then: past it, it is free by itself */
+	struct history *prev, *next; /* in engine->histories, while it waits to be given free */
 };
 
 static void history_free(struct history *h)
@@ -96,6 +99,8 @@ struct history *history_begin(struct engine *engine, const struct chat_request *
 	return h;
 }
 
+static void give_free(struct history *h);
+
 /* --- end --- */
 
 static bool work_end(struct db *db, void *data, struct err *e)
@@ -111,7 +116,11 @@ static void done_end(struct engine *engine, void *data, bool ok, const struct er
 
 	(void)engine;
 	h->ended(h->closure, problem_of(h, ok, e, "conversation not saved"));
-	history_free(h);
+	h->ended = NULL;
+	if (ok)
+		history_free(h);
+	else
+		give_free(h);
 }
 
 void history_end(struct history **handle, const char *user, size_t user_len, const char *assistant,
@@ -136,7 +145,7 @@ void history_end(struct history **handle, const char *user, size_t user_len, con
 	engine_job(h->engine, work_end, done_end, h);
 }
 
-/* --- abandon --- */
+/* --- giving it free --- */
 
 static bool work_abandon(struct db *db, void *data, struct err *e)
 {
@@ -145,20 +154,53 @@ static bool work_abandon(struct db *db, void *data, struct err *e)
 	return conversation_abandon(db, &h->turn, e);
 }
 
+/* A database that is away for a moment shall not lock a conversation for minutes. */
 static void done_abandon(struct engine *engine, void *data, bool ok, const struct err *e)
 {
-	(void)engine;
-	if (!ok)
-		log_debug("conversation not given free; it is when its turn's time is over", "error=%s", e->text);
-	history_free(data);
+	struct history *h = data;
+
+	if (h->ended != NULL)
+		h->ended(h->closure, PROBLEM_NONE);
+	h->ended = NULL;
+	if (!ok && clock_now_ms() < h->free_until_ms) {
+		log_debug("conversation not given free; trying again", "error=%s", e->text);
+		DL_APPEND(engine->histories, h);
+		return;
+	}
+	history_free(h);
 }
 
-void history_abandon(struct history **handle)
+static void give_free(struct history *h)
+{
+	h->free_until_ms = clock_now_ms() + h->turn.limit_s * 1000;
+	engine_job(h->engine, work_abandon, done_abandon, h);
+}
+
+void history_abandon(struct history **handle, history_ended ended, void *closure)
 {
 	struct history *h = *handle;
 
-	if (h == NULL)
-		return;
 	*handle = NULL;
-	engine_job(h->engine, work_abandon, done_abandon, h);
+	h->ended = ended;
+	h->closure = closure;
+	give_free(h);
+}
+
+void histories_second(struct engine *engine)
+{
+	struct history *h = engine->histories;
+
+	if (h == NULL || engine->is_stopping)
+		return;
+	DL_DELETE(engine->histories, h);
+	engine_job(engine, work_abandon, done_abandon, h);
+}
+
+void histories_free(struct engine *engine)
+{
+	struct history *h, *next;
+
+	DL_FOREACH_SAFE (engine->histories, h, next)
+		history_free(h);
+	engine->histories = NULL;
 }

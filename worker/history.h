@@ -27,7 +27,11 @@ struct history *history_begin(struct engine *engine, const struct chat_request *
 /* Saves what both said; the texts are copied. `ended` tells whether they stand; the history is gone then. */
 void history_end(struct history **history, const char *user, size_t user_len, const char *assistant,
 		 size_t assistant_len, uint64_t tokens_in, uint64_t tokens_out, history_ended ended, void *closure);
-/* Gives the conversation free, nothing is saved. Accepts NULL. */
-void history_abandon(struct history **history);
+/* Gives the conversation free, nothing is saved; `ended` tells that this was tried (and goes on by itself). */
+void history_abandon(struct history **history, history_ended ended, void *closure);
+/* Every second: those that could not be given free are tried again, one after the other. */
+void histories_second(struct engine *engine);
+/* At the end: they are free when their turns' time is over. */
+void histories_free(struct engine *engine);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Makes them from the settings. Providers may be reached where the operator's list of networks, or their being public,
- * allows it. */
+ * allows it; what tools read likewise, by a list and with connections of its own. */
 #include "worker/runtime.h"
 
 #include <stdlib.h>
@@ -22,19 +22,25 @@
 #define RETRY_FIRST_MS 250
 #define REQUEST_BYTES_MAX ((size_t)8 * 1024 * 1024) /* of a model's: history and results of tools */
 #define HEADERS_DEPTH_MAX 2
+#define PAGES_MAX 1000 /* read at once; more wait */
+
+/* A client, and where it may go. */
+struct reach {
+	struct netaddr_list *allowed;
+	struct http_loop *http;
+};
 
 struct runtime {
 	struct engine *engine;
-	struct netaddr_list *allowed;
-	struct http_loop *http;
+	struct reach providers, pages;
 	struct framework_env env;
 };
 
 static bool may_connect(void *closure, const struct sockaddr *address)
 {
-	const struct runtime *runtime = closure;
+	const struct reach *reach = closure;
 
-	return netaddr_may_connect(runtime->allowed, address);
+	return netaddr_may_connect(reach->allowed, address);
 }
 
 static bool read_headers(struct keyring *keys, const struct llm_config *llm, struct jval **ret_headers, struct err *e)
@@ -72,7 +78,7 @@ static struct models *make_models(struct runtime *runtime, const struct settings
 {
 	struct models_config config = {
 		.loop = &runtime->engine->loop,
-		.http = http_loop_client(runtime->http),
+		.http = http_loop_client(runtime->providers.http),
 		.connect_ms = s->llm.connect_timeout_s * 1000,
 		.first_byte_ms = s->llm.first_byte_timeout_s * 1000,
 		.idle_ms = s->llm.idle_timeout_s * 1000,
@@ -94,26 +100,42 @@ static struct models *make_models(struct runtime *runtime, const struct settings
 	return models_new(&config);
 }
 
+static bool open_reach(struct reach *reach, struct engine *engine, const char *networks, int64_t connections_max,
+		       struct err *e)
+{
+	struct http_options options = {
+		.may_connect = may_connect,
+		.may_connect_closure = reach,
+		.connections_max = connections_max,
+		.ca_file = engine->settings->llm.ca_file,
+	};
+
+	if (!netaddr_list_parse(networks, &reach->allowed, e))
+		return false;
+	reach->http = http_loop_new(&engine->loop, &options, e);
+	return reach->http != NULL;
+}
+
+static void close_reach(struct reach *reach)
+{
+	http_loop_close(&reach->http);
+	netaddr_list_free(&reach->allowed);
+}
+
 struct runtime *runtime_new(struct engine *engine, struct err *e)
 {
 	const struct settings *s = engine->settings;
 	struct runtime *runtime = xcalloc(1, sizeof(*runtime));
-	struct http_options options = {
-		.may_connect = may_connect,
-		.may_connect_closure = runtime,
-		.connections_max = s->llm.connections_max,
-		.ca_file = s->llm.ca_file,
-	};
 
 	runtime->engine = engine;
-	if (!netaddr_list_parse(s->llm.allowed_networks, &runtime->allowed, e) ||
-	    (runtime->http = http_loop_new(&engine->loop, &options, e)) == NULL) {
+	if (!open_reach(&runtime->providers, engine, s->llm.allowed_networks, s->llm.connections_max, e) ||
+	    !open_reach(&runtime->pages, engine, s->tools.allowed_networks, PAGES_MAX, e)) {
 		runtime_close(&runtime);
 		return NULL;
 	}
 	runtime->env.loop = &engine->loop;
 	runtime->env.models = make_models(runtime, s);
-	runtime->env.tools = (struct tool_env){.loop = &engine->loop, .http = http_loop_client(runtime->http)};
+	runtime->env.tools = (struct tool_env){.loop = &engine->loop, .http = http_loop_client(runtime->pages.http)};
 	return runtime;
 }
 
@@ -124,8 +146,8 @@ void runtime_close(struct runtime **handle)
 	if (runtime == NULL)
 		return;
 	models_free(&runtime->env.models);
-	http_loop_close(&runtime->http);
-	netaddr_list_free(&runtime->allowed);
+	close_reach(&runtime->providers);
+	close_reach(&runtime->pages);
 	free(runtime);
 	*handle = NULL;
 }

@@ -12,7 +12,7 @@ from harness import SOURCE, Background, eventually, text_of
 sys.path.insert(0, str(SOURCE / "tests/fake"))
 import provider as fake  # noqa: E402
 
-OPTIONS = {"app": {"threads_max": 1100}, "llm": {"allowed_networks": "127.0.0.0/8", "breaker_failures": 0, "retry_max_s": 1},
+OPTIONS = {"app": {"threads_max": 1100}, "tools": {"allowed_networks": "127.0.0.0/8"}, "llm": {"allowed_networks": "127.0.0.0/8", "breaker_failures": 0, "retry_max_s": 1},
            "worker": {"turn_queue_max": 2, "turn_queue_wait_s": 1}}
 ALLOWED = ["model call failed", "breaker llm_config", "App failed .* reason=probe_failed"]
 
@@ -109,6 +109,39 @@ def test_a_bound_ends_the_turn(org, provider, openai, limits, answer, code):
     assert error.name == "error" and error.data["code"] == code
     provider.script("b", fake.text("fine"))
     assert org.member.chat_ok(app) == "fine"
+
+
+def test_the_arguments_of_tool_calls_count_too(org, provider, openai):
+    long = fake.call("calculator", {"expression": "1" + "0" * 400})
+    provider.script("ar", long, long, long, fake.text("x"))
+    app = new_agent(org, openai, "ar", tools=["calculator"], limits={"bytes": 1024})
+    r = org.member.chat(app)
+    assert r.code == "turn_limit", r
+    assert len(json.dumps(provider.asked("ar")[-1])) < 4000
+
+
+def test_a_whole_answer_longer_than_the_turn_may_hold_ends_it(org, provider, openai):
+    provider.script("wa", lambda h: h.whole(200, {"choices": [{"message": {"content": "x" * 5000}, "finish_reason": "stop"}]}))
+    app = new_agent(org, openai, "wa", limits={"bytes": 1024})
+    assert org.member.chat(app).code == "turn_limit"
+
+
+def test_what_a_tool_is_asked_is_shown_in_part_where_it_is_long(org, provider, openai):
+    long = {"index": 0, "id": "c", "function": {"name": "calculator", "arguments": json.dumps({"expression": "\u0001" * 60000})}}
+    provider.script("la", fake.raw(fake.chunk(tool_calls=[long]), fake.finish("tool_calls")), fake.text("done"))
+    app = new_agent(org, openai, "la", tools=["calculator"], limits={"bytes": 524288})
+    events = org.member.chat_stream(app).rest()
+    assert text_of(events) == "done", [e for e in events if e.name == "error"]
+    assert len([e for e in events if e.name == "tool"][0].data["arguments"]) <= 4096
+
+
+def test_a_page_keeps_its_last_character(org, provider, openai):
+    provider.listing = lambda h: h.whole(200, "café", "text/plain; charset=utf-8")
+    provider.script("lc", fake.call("fetch_url", {"url": provider.url.replace("/v1", "/page")}), fake.text("x"))
+    app = new_agent(org, openai, "lc", tools=["fetch_url"], fetch_url={"allow": [provider.url.replace("/v1", "/")]}, probe="none")
+    assert org.member.chat_ok(app) == "x"
+    provider.listing = None
+    assert provider.asked("lc")[-1]["messages"][-1]["content"] == "café"
 
 
 DONE = fake.finish("stop")

@@ -90,6 +90,15 @@ def test_a_dead_provider_is_told_at_once(org):
     assert r.code == "provider_unavailable" and "not reachable" in r.json["detail"]
 
 
+def test_the_networks_of_providers_are_not_open_to_tools(org, provider):
+    llm = org.new_llm_config("openai", provider.url)
+    page = provider.url.replace("/v1", "/page")
+    provider.script("t", fake.call("fetch_url", {"url": page}), fake.text("x"))
+    app = new_agent(org, llm, "t", tools=["fetch_url"], fetch_url={"allow": [page.replace("/page", "/")]})
+    assert org.member.chat_ok(app) == "x"
+    assert provider.asked("t")[-1]["messages"][-1]["content"] == "The address is not allowed."
+
+
 @pytest.fixture(scope="module")
 def rebound(tmp_path_factory):
     """A stack that may reach nothing inside, and the names that its programs look up."""

@@ -448,6 +448,13 @@ static const struct request_row {
 	 "{\"max_tokens\":4096,\"messages\":[],\"model\":\"m\",\"stop_sequences\":[\"x\",\"y\"],\"stream\":true,"
 	 "\"tool_choice\":{\"name\":\"f\",\"type\":\"tool\"},\"tools\":[{\"input_schema\":{\"type\":\"object\"},"
 	 "\"name\":\"f\"}]}"},
+	/* an answer that was empty is no message: the API refuses one without blocks */
+	{__LINE__, ANTHROPIC,
+	 "[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"\"},{\"role\":\"user\","
+	 "\"content\":\"b\"}]",
+	 NULL, NULL, "{\"max_tokens\":9}",
+	 "{\"max_tokens\":9,\"messages\":[{\"content\":[{\"text\":\"a\",\"type\":\"text\"},{\"text\":\"b\",\"type\":"
+	 "\"text\"}],\"role\":\"user\"}],\"model\":\"m\",\"stream\":true}"},
 	{__LINE__, ANTHROPIC, "[{\"content\":\"a\"}]", NULL, NULL, NULL, NULL},
 	{__LINE__, ANTHROPIC,
 	 "[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{\"url\":\"x\"}}]}]", NULL, NULL, NULL,

@@ -337,6 +337,7 @@ static void run_conversations(void)
 	struct jval *history = NULL;
 	enum problem problem;
 	unsigned count;
+	bool has_more;
 
 	RUN(conversation_begin(db, &turn, &history, &problem, &err));
 	jval_free(&history);
@@ -349,7 +350,8 @@ static void run_conversations(void)
 	RUN(conversation_list(db, fx.mem, &org, &middle.token, NULL, PAGE, &list, &count, &err));
 	CU_ASSERT_EQUAL(count, PAGE);
 	RUN(conversation_get(db, fx.mem, &org, &middle.token, &turn.conversation_id, &got, &problem, &err));
-	RUN(conversation_messages(db, fx.mem, &turn.conversation_id, 0, PAGE, &messages, &count, &err));
+	RUN(conversation_messages(db, fx.mem, &turn.conversation_id, 0, PAGE, &messages, &count, &has_more, &err));
+	CU_ASSERT_FALSE(has_more);
 	RUN(conversation_delete(db, &org, &middle.token, &turn.conversation_id, &problem, &err));
 	CU_ASSERT_EQUAL(problem, PROBLEM_NONE);
 }

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lib/clock.h"
 #include "lib/http.h"
@@ -40,6 +41,10 @@ enum act {
 	ACT_BREAK,        /* after some text */
 	ACT_ERROR_INSIDE,
 	ACT_NEVER_ENDS, /* after [DONE] */
+	ACT_SLOW,       /* an answer after a while */
+	ACT_DRIP,       /* an answer, and then comments without end */
+	ACT_LONG_LIST,  /* of models */
+	ACT_SAY,        /* `said`, of `said_type`; with status 401 where it holds an error */
 	ACT_ENDLESS     /* text without end */
 };
 
@@ -50,6 +55,9 @@ static struct server {
 	char path[64], body[2048], head[2048];
 	struct fake_http *http;
 } server = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+
+static const char *said, *said_type = "application/json";
+static const char *secret_key = "sk-secret-key-1";
 
 static bool say_chunk(struct fake_http_conn *conn, const char *text)
 {
@@ -112,6 +120,25 @@ static bool perform(struct fake_http_conn *conn, enum act act)
 	case ACT_NEVER_ENDS:
 		return fake_http_say(conn, OK_HEAD) && say_chunk(conn, HI) && say_chunk(conn, BYE) &&
 		       fake_http_hang(conn);
+	case ACT_SLOW:
+		usleep(300000);
+		return perform(conn, ACT_ANSWER);
+	case ACT_DRIP:
+		if (!fake_http_say(conn, OK_HEAD) || !say_chunk(conn, HI) || !say_chunk(conn, BYE))
+			return false;
+		while (say_chunk(conn, ": still here\n"))
+			usleep(50000);
+		return false;
+	case ACT_LONG_LIST:
+		(void)fake_http_say(
+			conn, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n");
+		for (int i = 0; i < 1000; i++)
+			if (!fake_http_say(conn, "%-100s", "model"))
+				return false;
+		return true;
+	case ACT_SAY:
+		return fake_http_say(conn, "HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n\r\n%s",
+				     strstr(said, "\"error\"") ? "401 X" : "200 OK", said_type, strlen(said), said);
 	case ACT_ENDLESS:
 		return fake_http_say(conn, OK_HEAD) && endless(conn);
 	}
@@ -158,7 +185,7 @@ static bool open_secrets(void *closure, const struct llm_config *config, struct 
 	opened++;
 	if (is_open_refused)
 		return err_set(e, ERR_DENIED, "no");
-	ret_secrets->key = xstrdup("sk-secret-key-1");
+	ret_secrets->key = xstrdup(secret_key);
 	ret_secrets->headers = jval_new_object();
 	jval_add_string(ret_secrets->headers, "X-Team", "blue");
 	return true;
@@ -398,10 +425,16 @@ static const struct {
 	bool is_tried_again;
 	enum model_trouble trouble; /* where it stays so */
 } troubles[] = {
-	{__LINE__, ACT_503, true, MODEL_UNAVAILABLE},    {__LINE__, ACT_429, true, MODEL_LIMITED},
-	{__LINE__, ACT_HANG_UP, true, MODEL_BROKEN},     {__LINE__, ACT_429_LATER, false, MODEL_LIMITED},
-	{__LINE__, ACT_401, false, MODEL_REFUSED},       {__LINE__, ACT_HTML, false, MODEL_BROKEN},
-	{__LINE__, ACT_BREAK, false, MODEL_BROKEN},      {__LINE__, ACT_ERROR_INSIDE, false, MODEL_UNAVAILABLE},
+	/* clang-format off */
+	{__LINE__, ACT_HANG_UP, false, MODEL_BROKEN}, /* on its first connection: it may have worked, and cost */
+	/* clang-format on */
+	{__LINE__, ACT_503, true, MODEL_UNAVAILABLE},
+	{__LINE__, ACT_429, true, MODEL_LIMITED},
+	{__LINE__, ACT_429_LATER, false, MODEL_LIMITED},
+	{__LINE__, ACT_401, false, MODEL_REFUSED},
+	{__LINE__, ACT_HTML, false, MODEL_BROKEN},
+	{__LINE__, ACT_BREAK, false, MODEL_BROKEN},
+	{__LINE__, ACT_ERROR_INSIDE, false, MODEL_UNAVAILABLE},
 	{__LINE__, ACT_ENDLESS, false, MODEL_TOO_LARGE},
 };
 
@@ -421,7 +454,7 @@ static void only_what_had_not_begun_is_tried_again(void)
 
 static void attempts_have_an_end(void)
 {
-	for (unsigned i = 0; i < 2; i++) {
+	for (unsigned i = 1; i < 3; i++) {
 		struct model *model = model_of("m");
 
 		ACTS(troubles[i].first);
@@ -641,7 +674,152 @@ static void anthropic_gets_its_own_headers(void)
 	model_unref(&model);
 }
 
+static void a_call_can_be_cancelled_by_the_last_it_said(void)
+{
+	static const struct {
+		const char *type, *text;
+	} ends[] = {
+		{"application/json", "{\"choices\":[{\"message\":{\"content\":\"hi\"},\"finish_reason\":\"stop\"}]}"},
+		{"Text/Event-Stream", "data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n"}, /* no blank line */
+	};
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct model *model = model_of("m");
+		said_type = ends[i].type;
+		said = ends[i].text;
+		ACTS(ACT_SAY);
+		seen.is_cancelling = true;
+		call(model);
+		seen.is_cancelling = false;
+		CU_ASSERT_STRING_EQUAL(seen.text, "hi");
+		(void)breaker_now();
+		CU_ASSERT_EQUAL(look.calls_open, 0);
+		model_unref(&model);
+	}
+	said_type = "application/json";
+}
+
+/* What a call that fails writes to the log. */
+static void call_and_read_log(struct model *model, char *ret_log, size_t size)
+{
+	FILE *log = tmpfile();
+	int saved = dup(2);
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(log);
+	(void)dup2(fileno(log), 2);
+	call(model);
+	(void)dup2(saved, 2);
+	(void)close(saved);
+	rewind(log);
+	ret_log[fread(ret_log, 1, size - 1, log)] = '\0';
+	(void)fclose(log);
+}
+
+static void the_log_holds_no_secret_wherever_it_is_cut(void)
+{
+	char text[600], log[4096];
+	struct model *model;
+
+	for (int at = 100; at < 170; at++) {
+		model = model_of("m");
+		(void)snprintf(text, sizeof(text), "{\"error\":{\"message\":\"%0*d%s and more\"}}", at, 0, secret_key);
+		said = text;
+		ACTS(ACT_SAY);
+		call_and_read_log(model, log, sizeof(log));
+		CU_ASSERT_PTR_NOT_NULL(strstr(log, "000"));
+		CU_ASSERT_PTR_NULL(strstr(log, "sk-s"));
+		model_unref(&model);
+	}
+	model = model_of("m");
+	said = "{\"error\":{\"message\":\"X-Team is blue\\\" next=\\\"x\"}}";
+	ACTS(ACT_SAY);
+	call_and_read_log(model, log, sizeof(log));
+	CU_ASSERT_PTR_NOT_NULL(strstr(log, "error=\"X-Team is ****' next='x\""));
+	model_unref(&model);
+	secret_key = "********"; /* masked with itself */
+	model = model_of("n");
+	said = "{\"error\":{\"message\":\"bad key ********\"}}";
+	ACTS(ACT_SAY);
+	call(model);
+	CU_ASSERT_FALSE(seen.is_good);
+	model_unref(&model);
+	secret_key = "sk-secret-key-1";
+}
+
+static void a_callers_own_deadline_opens_no_breaker(void)
+{
+	struct model *model = model_of("m");
+
+	ACTS(ACT_SLOW);
+	for (int i = 0; i < 4; i++) {
+		CU_ASSERT_PTR_NOT_NULL_FATAL(begin(model, clock_now_ms() + 30));
+		run_until_over();
+		CU_ASSERT_EQUAL(seen.failure.trouble, MODEL_TIMEOUT);
+	}
+	CU_ASSERT_EQUAL(breaker_now(), BREAKER_CLOSED);
+	call(model);
+	CU_ASSERT_TRUE(seen.is_good);
+	model_unref(&model);
+}
+
+static void a_list_of_models_of_any_length_will_do(void)
+{
+	struct model *model = model_of("m");
+
+	ACTS(ACT_LONG_LIST);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(
+		model_probe(model, MODEL_PROBE_CONNECT, clock_now_ms() + 20000, on_probed, NULL, &seen.failure));
+	run_until_over();
+	CU_ASSERT_TRUE(seen.is_good);
+	model_unref(&model);
+}
+
+static void what_drips_behind_its_end_is_cut(void)
+{
+	struct model *model = model_of("m");
+
+	ACTS(ACT_DRIP);
+	for (int i = 0; i < 5; i++) {
+		call(model);
+		CU_ASSERT_TRUE(seen.is_good);
+	}
+	while (breaker_now() == BREAKER_CLOSED && look.calls_open > 0) /* without end, were it not cut */
+		uv_run(&loop, UV_RUN_ONCE);
+	model_unref(&model);
+}
+
+static void a_trial_that_streams_has_shown_that_the_provider_answers(void)
+{
+	struct models_config once = plain;
+	struct model_call *trial;
+	struct model *model;
+
+	tear_down();
+	once.attempts_max = 1;
+	set_up_with(once);
+	model = model_of("m");
+	ACTS(ACT_503, ACT_503, ACT_503, ACT_HANG_IN_BODY, ACT_ANSWER);
+	for (int i = 0; i < 3; i++)
+		call(model);
+	CU_ASSERT_EQUAL(breaker_now(), BREAKER_OPEN);
+	while (!begin(model, 0))
+		uv_sleep(5);
+	trial = seen.call;
+	while (seen.text[0] == '\0')
+		uv_run(&loop, UV_RUN_ONCE);
+	call(model);
+	CU_ASSERT_TRUE(seen.is_good);
+	model_call_cancel(trial);
+	model_unref(&model);
+}
+
 static CU_TestInfo cases[] = {
+	CASE(a_call_can_be_cancelled_by_the_last_it_said),
+	CASE(the_log_holds_no_secret_wherever_it_is_cut),
+	CASE(a_callers_own_deadline_opens_no_breaker),
+	CASE(a_list_of_models_of_any_length_will_do),
+	CASE(what_drips_behind_its_end_is_cut),
+	CASE(a_trial_that_streams_has_shown_that_the_provider_answers),
 	CASE(an_answer_is_streamed_and_counted),
 	CASE(calls_that_follow_use_one_connection),
 	CASE(a_model_is_shared_by_what_names_the_same),

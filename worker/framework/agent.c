@@ -27,7 +27,8 @@
 #include "worker/tool/tool.h"
 
 #define PROBE_MS 15000
-#define EVENT_RESULT_MAX ((size_t)4096) /* bytes of a tool's result that the client is shown */
+#define EVENT_RESULT_MAX ((size_t)4096) /* bytes of a tool's arguments and result that the client is shown */
+#define EVENT_TEXT_MAX ((size_t)65536)  /* bytes of text in one event: the bus takes a message of 1 MiB */
 #define ARGUMENTS_DEPTH_MAX 32
 
 struct agent {
@@ -314,16 +315,28 @@ static void show_hop(struct turn *t)
 	send_object(t, "agent", data);
 }
 
+/* The length of what fits without a character that is cut. */
+static size_t cut_text(const char *text, size_t len, size_t max)
+{
+	if (len <= max)
+		return len;
+	while (max > 0 && ((unsigned char)text[max] & 0xc0) == 0x80)
+		max--;
+	return max;
+}
+
 static void show_text(struct turn *t, const char *text, size_t len)
 {
-	struct jval *data;
+	while (t->request->stream && len > 0) {
+		size_t part = cut_text(text, len, EVENT_TEXT_MAX);
+		struct jval *data = jval_new_object();
 
-	if (!t->request->stream)
-		return;
-	data = jval_new_object();
-	jval_add(data, "content", jval_new_string(text, len));
-	jval_add_string(data, "role", "assistant");
-	send_object(t, "message", data);
+		jval_add(data, "content", jval_new_string(text, part));
+		jval_add_string(data, "role", "assistant");
+		send_object(t, "message", data);
+		text += part;
+		len -= part;
+	}
 }
 
 static void show_call(struct turn *t, const struct answer_call *call)
@@ -336,18 +349,10 @@ static void show_call(struct turn *t, const struct answer_call *call)
 	jval_add_string(data, "state", "called");
 	jval_add_string(data, "id", call->id);
 	jval_add_string(data, "name", call->name);
-	jval_add(data, "arguments", jval_new_string(buf_str(&call->arguments), call->arguments.len));
+	jval_add(data, "arguments",
+		 jval_new_string(buf_str(&call->arguments),
+				 cut_text(buf_str(&call->arguments), call->arguments.len, EVENT_RESULT_MAX)));
 	send_object(t, "tool", data);
-}
-
-/* The length of what fits without a character that is cut. */
-static size_t cut_text(const char *text, size_t len, size_t max)
-{
-	if (len <= max)
-		return len;
-	while (max > 0 && ((unsigned char)text[max] & 0xc0) == 0x80)
-		max--;
-	return max;
 }
 
 static void show_result(struct turn *t, const struct job *job)
@@ -476,7 +481,7 @@ static void on_tool_done(void *closure, bool is_error, const char *text, size_t 
 	struct turn *t = job->turn;
 
 	len = cut_text(text, len, TOOL_RESULT_MAX);
-	if (len > t->bytes_left) /* the rest of the turn's allowance; the next hop meets the bound */
+	if (len > t->bytes_left) /* the rest of the turn's allowance: the next hop meets the bound */
 		len = cut_text(text, len, t->bytes_left);
 	t->bytes_left -= len;
 	job->run = NULL;
@@ -534,8 +539,25 @@ static void run_tools(struct turn *t, const struct answer *answer)
 		take_results(t);
 }
 
+/* What they ask for goes into the next request too. False: more than the turn may hold. */
+static bool take_arguments(struct turn *t, const struct answer *answer)
+{
+	for (unsigned i = 0; i < answer->calls_count; i++) {
+		size_t len = answer->calls[i]->arguments.len;
+
+		if (len > t->bytes_left)
+			return false;
+		t->bytes_left -= len;
+	}
+	return true;
+}
+
 static void handle_calls(struct turn *t, const struct answer *answer)
 {
+	if (!take_arguments(t, answer)) {
+		turn_fail(t, PROBLEM_TURN_LIMIT, "The turn's tool calls are longer than they may be.", 0);
+		return;
+	}
 	struct jval *message = answer_message(answer);
 	struct jval *theirs = callers_calls(t, message);
 
@@ -599,6 +621,10 @@ static void next_hop(struct turn *t)
 
 	if (t->hops >= t->agent->hops) {
 		turn_fail(t, PROBLEM_TURN_LIMIT, "The turn took more hops than it may.", 0);
+		return;
+	}
+	if (t->hops > 0 && t->bytes_left == 0) {
+		turn_fail(t, PROBLEM_TURN_LIMIT, "The turn's answers are longer than they may be.", 0);
 		return;
 	}
 	if (t->agent->tokens > 0 && t->tokens_in + t->tokens_out >= (uint64_t)t->agent->tokens) {

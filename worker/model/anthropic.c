@@ -118,16 +118,19 @@ static bool add_system(struct conversation *c, const struct jval *content, struc
 	return ok;
 }
 
-static bool add_assistant(struct conversation *c, const struct jval *message, struct err *e)
+/* The API refuses a message without blocks, such as an answer that was empty: there is none then. */
+static bool add_blocks(struct conversation *c, const char *role, const struct jval *message, struct err *e)
 {
 	const struct jval *calls = jval_get(message, "tool_calls");
-	struct jval *blocks = blocks_of(c, "assistant");
+	struct jval *blocks = jval_new_array();
+	bool ok = add_content(blocks, jval_get(message, "content"), e);
 
-	if (!add_content(blocks, jval_get(message, "content"), e))
-		return false;
-	for (size_t i = 0; i < jval_array_len(calls); i++)
+	for (size_t i = 0; ok && i < jval_array_len(calls); i++)
 		jval_push(blocks, call_block(jval_array_at(calls, i)));
-	return true;
+	for (size_t i = 0; ok && i < jval_array_len(blocks); i++)
+		jval_push(blocks_of(c, role), jval_ref(jval_array_at(blocks, i)));
+	jval_free(&blocks);
+	return ok;
 }
 
 static bool add_message(struct conversation *c, const struct jval *message, struct err *e)
@@ -139,14 +142,14 @@ static bool add_message(struct conversation *c, const struct jval *message, stru
 	if (strcmp(role, "system") == 0 || strcmp(role, "developer") == 0)
 		return add_system(c, jval_get(message, "content"), e);
 	if (strcmp(role, "assistant") == 0)
-		return add_assistant(c, message, e);
+		return add_blocks(c, "assistant", message, e);
 	if (strcmp(role, "tool") == 0) {
 		struct jval *block = result_block(message, e);
 		if (block)
 			jval_push(blocks_of(c, "user"), block);
 		return block != NULL;
 	}
-	return add_content(blocks_of(c, "user"), jval_get(message, "content"), e);
+	return add_blocks(c, "user", message, e);
 }
 
 /* --- the request: the rest --- */

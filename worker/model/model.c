@@ -63,6 +63,7 @@ static bool add_extra_header(void *closure, const char *name, struct jval *value
 	if (!text || model->headers_count == MODEL_HEADERS_MAX)
 		return false;
 	add_header(model, name, "", text);
+	model->extra_headers++;
 	return true;
 }
 

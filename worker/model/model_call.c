@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <utlist.h>
 
 #include "lib/buf.h"
@@ -29,7 +30,9 @@
 #define ERROR_BYTES_MAX ((size_t)16384) /* of an error's body */
 #define WHOLE_DEPTH_MAX 32
 #define URL_SIZE (LLM_URL_MAX + 64)
-#define STATUS_OVERLOADED 529 /* Anthropic's own */
+#define SECRET_SHOWN_MAX 4 /* so much of one says nothing */
+#define LINGER_MS 1000     /* behind its end a stream is read on for so long, and so far */
+#define LINGER_BYTES 65536
 
 enum reading {
 	READING_NOTHING, /* no head yet */
@@ -51,18 +54,21 @@ struct model_call {
 	unsigned attempt;
 	struct http_call *http;
 	struct breaker_ticket ticket;
+	bool has_ticket; /* it was not given back */
 	enum reading reading;
 	int status;
 	int64_t retry_after_ms;
 	bool has_begun;                /* an event of the answer has come */
 	bool is_told;                  /* its end was told: only the transfer is left */
+	size_t lingered;               /* bytes since */
+	bool is_overdue;               /* the caller's time was over, which says nothing of the provider */
 	bool is_reading, is_cancelled; /* cancelled from within its sink: freed when the reading returns */
 	struct sse_parse sse;
 	struct answer answer;
 	struct buf body;  /* READING_WHOLE, READING_ERROR */
 	struct err error; /* of reading */
-	uv_timer_t pause;
-	bool has_pause;
+	uv_timer_t timer; /* of a pause between attempts, or behind the end */
+	bool has_timer;
 	struct model_call *prev, *next;
 };
 
@@ -82,7 +88,7 @@ static void call_free(struct model_call *c)
 	free(c);
 }
 
-static void pause_closed(uv_handle_t *handle)
+static void timer_closed(uv_handle_t *handle)
 {
 	call_free(handle->data);
 }
@@ -92,26 +98,43 @@ static void call_drop(struct model_call *c)
 {
 	DL_DELETE(c->model->models->calls, c);
 	model_call_gone(c->model);
-	if (c->has_pause)
-		uv_close((uv_handle_t *)&c->pause, pause_closed);
+	if (c->has_timer)
+		uv_close((uv_handle_t *)&c->timer, timer_closed);
 	else
 		call_free(c);
 }
 
 /* --- failures --- */
 
-/* What the provider wrote, for the log: without its key, cut, on one line. */
+/* A secret, and what a cut has left of it at the end. */
+static void mask(char *text, const char *secret)
+{
+	size_t secret_len = strlen(secret), len = strlen(text);
+
+	if (secret_len < SECRET_SHOWN_MAX)
+		return;
+	for (char *at = text; (at = strstr(at, secret)) != NULL; at += secret_len)
+		memset(at, '*', secret_len);
+	for (size_t part = secret_len < len ? secret_len : len; part >= SECRET_SHOWN_MAX; part--) {
+		if (memcmp(text + len - part, secret, part) == 0) {
+			memset(text + len - part, '*', part);
+			return;
+		}
+	}
+}
+
+/* What the provider wrote, for the log: without what is secret, on one line, within its quotes. */
 static void clean_text(const struct model *model, char *text)
 {
-	size_t secret_len = model->secret ? strlen(model->secret) : 0;
-	char *at;
-
-	while (secret_len >= 4 && (at = strstr(text, model->secret)) != NULL) {
-		memset(at, '*', secret_len);
-	}
+	if (model->secret)
+		mask(text, model->secret);
+	for (unsigned i = model->headers_count - model->extra_headers; i < model->headers_count; i++)
+		mask(text, model->headers[i].value);
 	for (char *c = text; *c; c++)
 		if ((unsigned char)*c < ' ')
 			*c = ' ';
+		else if (*c == '"')
+			*c = '\'';
 }
 
 static struct model_failure failure_of(enum model_trouble trouble, const char *text)
@@ -138,7 +161,7 @@ static struct model_failure failure_of_status(const struct model_call *c)
 	return f;
 }
 
-static struct model_failure failure_of_outcome(enum http_outcome outcome)
+static struct model_failure failure_of_outcome(enum http_outcome outcome, const char *detail)
 {
 	switch (outcome) {
 	case HTTP_REFUSED:
@@ -148,6 +171,8 @@ static struct model_failure failure_of_outcome(enum http_outcome outcome)
 	case HTTP_UNREACHABLE:
 		return failure_of(MODEL_UNAVAILABLE, "The model provider is not reachable.");
 	case HTTP_TIMEOUT:
+		if (strcmp(detail, "connect") == 0)
+			return failure_of(MODEL_UNAVAILABLE, "The model provider is not reachable.");
 		return failure_of(MODEL_TIMEOUT, "The model provider took too long.");
 	case HTTP_TOO_LARGE:
 		return failure_of(MODEL_TOO_LARGE, "The model provider's answer is longer than it may be.");
@@ -171,23 +196,45 @@ static struct model_failure failure_of_reading(const struct model_call *c)
 
 /* --- the end --- */
 
-static void count_end(struct model_call *c, const struct model_failure *failure)
+static void note_breaker(const struct model *m, bool is_changed)
 {
-	struct model *m = c->model;
-	const struct breaker_config *config = &m->models->config.breaker;
-	bool is_changed;
-
-	if (failure == NULL) {
-		is_changed = breaker_succeeded(&m->breaker, c->ticket);
-	} else if (failure->trouble == MODEL_REFUSED || failure->trouble == MODEL_LIMITED ||
-		   failure->trouble == MODEL_TOO_LARGE) { /* it answers, and that is what a breaker is about */
-		is_changed = breaker_succeeded(&m->breaker, c->ticket);
-	} else {
-		is_changed = breaker_failed(&m->breaker, config, c->ticket, clock_now_ms());
-	}
 	if (is_changed)
 		log_warn("breaker", "llm_config=%s model=%s state=%s", m->llm_config_id.text, m->name,
 			 breaker_state_name(m->breaker.state));
+}
+
+static void count_end(struct model_call *c, const struct model_failure *failure)
+{
+	struct model *m = c->model;
+	/* A provider that refuses or limits answers, and that is what a breaker is about. */
+	bool is_answer = failure == NULL || failure->trouble == MODEL_REFUSED || failure->trouble == MODEL_LIMITED ||
+			 failure->trouble == MODEL_TOO_LARGE;
+
+	c->has_ticket = false;
+	if (c->is_overdue)
+		breaker_gave_up(&m->breaker, c->ticket);
+	else if (is_answer)
+		note_breaker(m, breaker_succeeded(&m->breaker, c->ticket));
+	else
+		note_breaker(m, breaker_failed(&m->breaker, &m->models->config.breaker, c->ticket, clock_now_ms()));
+}
+
+static void start_timer(struct model_call *c, uv_timer_cb over, int64_t ms)
+{
+	if (!c->has_timer) {
+		uv_timer_init(c->model->models->config.loop, &c->timer);
+		c->timer.data = c;
+		c->has_timer = true;
+	}
+	uv_timer_start(&c->timer, over, (uint64_t)ms, 0);
+}
+
+static void linger_over(uv_timer_t *timer)
+{
+	struct model_call *c = timer->data;
+
+	http_cancel(c->http);
+	call_drop(c);
 }
 
 static void tell(struct model_call *c, const struct model_failure *failure)
@@ -198,6 +245,8 @@ static void tell(struct model_call *c, const struct model_failure *failure)
 		c->model->tokens_out += c->answer.tokens_out;
 	}
 	c->is_told = true;
+	if (c->http)
+		start_timer(c, linger_over, LINGER_MS);
 	if (c->probed)
 		c->probed(c->closure, failure);
 	else
@@ -223,10 +272,8 @@ static bool is_worth_another_try(const struct model_call *c, const struct model_
 		return false;
 	if (failure->trouble == MODEL_LIMITED)
 		return true;
-	if (failure->trouble == MODEL_UNAVAILABLE)
-		return failure->status != 501 && failure->status != 505;
-	/* A kept connection that the server had closed, or one that died before the head. */
-	return failure->trouble == MODEL_BROKEN && c->reading == READING_NOTHING;
+	/* A kept connection that the server had closed is curl's affair. */
+	return failure->trouble == MODEL_UNAVAILABLE && failure->status != 501 && failure->status != 505;
 }
 
 /* What the server asks for, else doubling with a chance part, so that many callers do not come back at once. -1: longer
@@ -255,19 +302,14 @@ static bool try_again(struct model_call *c, const struct model_failure *failure)
 
 	if (!is_worth_another_try(c, failure) || (pause_ms = pause_before_next(c, failure)) < 0)
 		return false;
-	if (!c->has_pause) {
-		uv_timer_init(c->model->models->config.loop, &c->pause);
-		c->pause.data = c;
-		c->has_pause = true;
-	}
-	uv_timer_start(&c->pause, pause_over, (uint64_t)pause_ms, 0);
+	start_timer(c, pause_over, pause_ms);
 	return true;
 }
 
 static void log_failure(const struct model_call *c, const struct model_failure *failure, const char *detail,
 			bool is_tried_again)
 {
-	log_warn("model call failed", "llm_config=%s model=%s attempt=%u status=%d error=%s next=%s",
+	log_warn("model call failed", "llm_config=%s model=%s attempt=%u status=%d error=\"%s\" next=%s",
 		 c->model->llm_config_id.text, c->model->name, c->attempt, failure->status, detail,
 		 is_tried_again ? "retry" : "fail");
 }
@@ -299,6 +341,8 @@ static bool on_event(void *closure, const char *name, const char *data, size_t l
 	c->has_begun = true;
 	if (!c->model->dialect->read_event(&c->answer, name, data, len, &is_over, &c->error) || c->is_cancelled)
 		return false;
+	if (c->ticket.is_trial) /* it answers: the others need not wait for the end of this answer */
+		note_breaker(c->model, breaker_succeeded(&c->model->breaker, c->ticket));
 	if (is_over && answer_complete(&c->answer, &c->error)) {
 		count_end(c, NULL);
 		tell(c, NULL);
@@ -309,8 +353,8 @@ static bool on_event(void *closure, const char *name, const char *data, size_t l
 static void on_head(void *closure, const struct http_head *head)
 {
 	struct model_call *c = closure;
-	bool is_json = strncmp(head->content_type, "application/json", strlen("application/json")) == 0;
-	bool is_events = strncmp(head->content_type, "text/event-stream", strlen("text/event-stream")) == 0;
+	bool is_json = strncasecmp(head->content_type, "application/json", strlen("application/json")) == 0;
+	bool is_events = strncasecmp(head->content_type, "text/event-stream", strlen("text/event-stream")) == 0;
 
 	/* A list of models that is not there is an answer too; a key that is not taken is a 401. */
 	bool is_fine = (head->status >= 200 && head->status <= 299) ||
@@ -343,8 +387,10 @@ static bool on_body(void *closure, const char *data, size_t len)
 {
 	struct model_call *c = closure;
 
-	if (c->is_told)
-		return true; /* read to its end, so that the connection stays */
+	if (c->is_told) /* read to its end, so that the connection stays; but not for ever */
+		return (c->lingered += len) <= LINGER_BYTES;
+	if (c->is_listing && c->reading == READING_WHOLE)
+		return false; /* the head was the answer */
 	if (c->error.code != ERR_NONE)
 		return false;
 	if (c->reading == READING_EVENTS)
@@ -364,8 +410,6 @@ static bool read_whole(struct model_call *c)
 	};
 	struct jval *root = NULL;
 
-	if (c->is_listing)
-		return true;
 	bool ok = jval_parse(buf_str(&c->body), c->body.len, &limits, &root, &c->error) &&
 		  c->model->dialect->read_whole(&c->answer, root, &c->error) && answer_complete(&c->answer, &c->error);
 	jval_free(&root);
@@ -390,6 +434,8 @@ static bool is_whole(struct model_call *c, enum http_outcome outcome)
 {
 	if (c->error.code != ERR_NONE || c->reading == READING_ERROR || c->reading == READING_NOTHING)
 		return false;
+	if (c->is_listing)
+		return true;
 	if (c->reading == READING_WHOLE)
 		return outcome == HTTP_COMPLETE && read_whole(c);
 	if (outcome == HTTP_COMPLETE && !sse_parse_end(&c->sse, &c->error))
@@ -409,7 +455,14 @@ static void on_end(void *closure, enum http_outcome outcome, const char *detail)
 	c->http = NULL;
 	if (c->is_told) {
 		call_drop(c);
-	} else if (is_whole(c, outcome)) {
+		return;
+	}
+	c->is_reading = true; /* what is read here may be the text at which the caller cancels */
+	bool is_good = is_whole(c, outcome);
+	c->is_reading = false;
+	if (c->is_cancelled) {
+		call_drop(c);
+	} else if (is_good) {
 		if (!c->is_told) /* the last event had no blank line behind it */
 			end_attempt(c, NULL, NULL);
 		else
@@ -423,7 +476,8 @@ static void on_end(void *closure, enum http_outcome outcome, const char *detail)
 		read_error_text(c, text, sizeof(text));
 		end_attempt(c, &failure, text);
 	} else {
-		failure = failure_of_outcome(outcome);
+		failure = failure_of_outcome(outcome, detail);
+		c->is_overdue = outcome == HTTP_TIMEOUT && strcmp(detail, "total") == 0;
 		end_attempt(c, &failure, detail);
 	}
 }
@@ -434,7 +488,8 @@ static bool may_call(struct model_call *c, struct model_failure *ret_failure)
 {
 	int64_t wait_ms;
 
-	if (breaker_may_call(&c->model->breaker, clock_now_ms(), &c->ticket, &wait_ms))
+	c->has_ticket = breaker_may_call(&c->model->breaker, clock_now_ms(), &c->ticket, &wait_ms);
+	if (c->has_ticket)
 		return true;
 	*ret_failure = failure_of(MODEL_UNAVAILABLE, "The model provider has failed repeatedly and is given a pause.");
 	ret_failure->retry_after_ms = wait_ms;
@@ -460,6 +515,7 @@ static bool attempt(struct model_call *c, struct model_failure *ret_failure)
 	c->status = 0;
 	c->retry_after_ms = -1;
 	c->error = (struct err){0};
+	c->is_overdue = false;
 	sse_parse_init(&c->sse, EVENT_BYTES_MAX, on_event, c);
 	answer_init(&c->answer, config->answer_max);
 	c->answer.on_text = c->sink.text;
@@ -484,6 +540,7 @@ static bool attempt(struct model_call *c, struct model_failure *ret_failure)
 	c->http = http_start(config->http, &request, &sink, &e);
 	if (c->http)
 		return true;
+	c->has_ticket = false;
 	breaker_gave_up(&c->model->breaker, c->ticket);
 	log_warn("model not called", "llm_config=%s error=%s", c->model->llm_config_id.text, e.text);
 	*ret_failure = failure_of(MODEL_REFUSED, "The model provider's address cannot be used.");
@@ -552,8 +609,9 @@ void model_call_cancel(struct model_call *c)
 {
 	if (c->http)
 		http_cancel(c->http);
-	if (!c->is_told)
+	if (c->has_ticket)
 		breaker_gave_up(&c->model->breaker, c->ticket);
+	c->has_ticket = false;
 	c->answer.on_text = NULL;
 	c->is_cancelled = true;
 	if (!c->is_reading)

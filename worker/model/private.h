@@ -27,7 +27,7 @@ struct model {
 	char *secret;            /* the provider's key, to be kept out of logs; NULL: none */
 	struct jval *parameters; /* an object */
 	struct http_header headers[MODEL_HEADERS_MAX];
-	unsigned headers_count;
+	unsigned headers_count, extra_headers; /* the last ones are the organization's own, and secret */
 	unsigned refs, calls_open;
 	uint64_t calls, failures, tokens_in, tokens_out;
 	struct breaker breaker;

@@ -83,9 +83,12 @@ static size_t whole_characters(const char *text, size_t len)
 {
 	size_t at = len;
 
-	while (at > 0 && len - at < 4 && ((unsigned char)text[at - 1] & 0xc0) == 0x80)
+	while (at > 0 && len - at < 3 && ((unsigned char)text[at - 1] & 0xc0) == 0x80)
 		at--;
-	return at > 0 && len - at < 4 && (unsigned char)text[at - 1] >= 0xc0 ? at - 1 : len;
+	unsigned char lead = at > 0 ? (unsigned char)text[at - 1] : 0;
+	size_t needs = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc0 ? 2 : 1;
+
+	return needs > 1 && at - 1 + needs > len ? at - 1 : len;
 }
 
 static void tell_page(const struct tool_run *run)
@@ -182,6 +185,10 @@ static struct tool_run *fetch(const struct tool *tool, const struct tool_env *en
 		tell_error(sink, url ? "The address is not one that may be fetched." : "\"url\" must be a string.");
 		return NULL;
 	}
+	if (left_ms <= 0) {
+		tell_error(sink, "The turn's time is over.");
+		return NULL;
+	}
 	struct tool_run *run = xcalloc(1, sizeof(*run));
 	run->sink = *sink;
 	buf_init(&run->page, PAGE_BYTES_MAX);
@@ -195,7 +202,7 @@ static struct tool_run *fetch(const struct tool *tool, const struct tool_env *en
 				   .connect_ms = CONNECT_MS,
 				   .first_byte_ms = FIRST_BYTE_MS,
 				   .idle_ms = IDLE_MS,
-				   .total_ms = left_ms > 0 && left_ms < TOTAL_MS ? left_ms : TOTAL_MS,
+				   .total_ms = left_ms < TOTAL_MS ? left_ms : TOTAL_MS,
 				   .body_max = 4 * PAGE_BYTES_MAX,
 			   },
 			   &(struct http_sink){.closure = run, .head = on_head, .body = on_body, .end = on_end}, &e);
