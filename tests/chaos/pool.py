@@ -67,6 +67,7 @@ class Side:
 
     def __init__(self, pool):
         self.pool, self.folder = pool, pool.folder / "second"
+        self.ours_environment = pool.ours_environment
         self.folder.mkdir()
         self.conf = self.folder / "hearth.conf"
         self.app = SecondApp(self)
