@@ -291,7 +291,7 @@ class ApacheFcgid(Apache):
         path = super().conf_of(base)
         user = web_user()
         if user:
-            for secret in [path, *(self.stack.folder / "secret").glob("app-*")]:
+            for secret in [path, self.stack.key_ring(), *(self.stack.folder / "secret").glob("app-*")]:
                 shutil.chown(secret, *user)
         return path
 
