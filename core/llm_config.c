@@ -181,18 +181,23 @@ static bool is_all_of(const char *s, size_t len, const char *allowed)
 
 #define ALNUM "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
-/* From behind the host: nothing, or ":" and 1 to 65535. */
-static bool is_port(const char *s, size_t len)
+/* From behind the host: nothing, which is the scheme's own, or ":" and 1 to 65535. */
+static bool read_port(const char *s, size_t len, bool has_tls, unsigned *ret_port)
 {
 	unsigned port = 0;
 
-	if (len == 0)
+	if (len == 0) {
+		*ret_port = has_tls ? 443 : 80;
 		return true;
+	}
 	if (s[0] != ':' || len < 2 || len > 6 || !is_all_of(s + 1, len - 1, "0123456789"))
 		return false;
 	for (size_t i = 1; i < len; i++)
 		port = port * 10 + (unsigned)(s[i] - '0');
-	return port >= 1 && port <= 65535;
+	if (port < 1 || port > 65535)
+		return false;
+	*ret_port = port;
+	return true;
 }
 
 /* A name, an IPv4 or an IPv6 address in brackets; 0: none of them. */
@@ -221,18 +226,15 @@ static bool is_path(const char *s, size_t len)
 	return true;
 }
 
-const char *llm_url_check(const char *url, size_t len, char ret_host[LLM_HOST_SIZE])
+const char *llm_url_check(const char *url, size_t len, struct llm_origin *ret_origin)
 {
-	const char *rest = url;
+	struct llm_origin origin = {.has_tls = strncmp(url, "https://", 8) == 0};
+	const char *rest = url + (origin.has_tls ? 8 : 7);
 	size_t authority, host;
 
 	if (len > LLM_URL_MAX || strlen(url) != len)
 		return "must be a URL of at most 2048 characters";
-	if (strncmp(url, "https://", 8) == 0)
-		rest += 8;
-	else if (strncmp(url, "http://", 7) == 0)
-		rest += 7;
-	else
+	if (!origin.has_tls && strncmp(url, "http://", 7) != 0)
 		return "must begin with https:// or http://";
 	if (!is_visible(url, len))
 		return "must not hold blanks, control characters or characters beyond ASCII";
@@ -242,13 +244,19 @@ const char *llm_url_check(const char *url, size_t len, char ret_host[LLM_HOST_SI
 	if (memchr(rest, '@', authority))
 		return "must hold no user name or password";
 	host = host_len(rest, authority);
-	if (host == 0 || host >= LLM_HOST_SIZE || !is_port(rest + host, authority - host))
+	if (host == 0 || host >= LLM_HOST_SIZE ||
+	    !read_port(rest + host, authority - host, origin.has_tls, &origin.port))
 		return "must name a host, with a port from 1 to 65535 where one is given";
 	if (!is_path(rest + authority, strlen(rest + authority)))
 		return "has a path with characters that must be percent-encoded";
-	memcpy(ret_host, rest, host);
-	ret_host[host] = '\0';
+	memcpy(origin.host, rest, host);
+	*ret_origin = origin;
 	return NULL;
+}
+
+enum netaddr_rule llm_address_rule(bool has_tls)
+{
+	return has_tls ? NETADDR_NOT_RESERVED : NETADDR_LISTED;
 }
 
 const char *llm_key_check(const char *key, size_t len)

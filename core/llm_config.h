@@ -15,6 +15,7 @@
 #include "core/problem.h"
 #include "lib/err.h"
 #include "lib/id.h"
+#include "lib/netaddr.h"
 #include "lib/secret.h"
 
 struct arena;
@@ -64,8 +65,16 @@ void llm_version_hash(const char *config_hash, const struct id *llm_config_id, u
 
 /* --- checks, pure: NULL, or what is wrong --- */
 
-/* http or https, a host, no user, query or fragment. ret_host: as the URL has it, "[::1]" too. */
-const char *llm_url_check(const char *url, size_t len, char ret_host[LLM_HOST_SIZE]);
+/* Whom a base_url leads to. */
+struct llm_origin {
+	bool has_tls;             /* https */
+	char host[LLM_HOST_SIZE]; /* as the URL has it, "[::1]" too */
+	unsigned port;
+};
+/* http or https, a host, no user, query or fragment. */
+const char *llm_url_check(const char *url, size_t len, struct llm_origin *ret_origin);
+/* Which addresses it may be at: without TLS key and prompts go in the clear. */
+enum netaddr_rule llm_address_rule(bool has_tls);
 const char *llm_key_check(const char *key, size_t len);
 const char *llm_header_check(const char *name, const char *value, size_t value_len);
 

@@ -117,7 +117,8 @@ static const struct conf_option options[] = {
 	       "the first pause, in seconds; each next one is twice as long"),
 	NUMBER("llm.breaker_pause_max_s", llm.breaker_pause_max_s, "120", 1, 86400, 0, "the longest pause, in seconds"),
 	TEXT("llm.allowed_networks", llm.allowed_networks, NULL, 4095,
-	     "reserved networks where an LLM provider may be all the same, as 10.1.0.0/16, fd00::/8"),
+	     "networks where an LLM provider may be though they are reserved, or with http://, as 10.1.0.0/16, "
+	     "fd00::/8"),
 	TEXT("llm.ca_file", llm.ca_file, NULL, 4095,
 	     "certificates that providers' are checked against; default: the system's"),
 

@@ -48,7 +48,7 @@ struct settings {
 		int64_t connections_max; /* of one worker, to all providers; 0: no limit */
 		int64_t breaker_failures, breaker_pause_s, breaker_pause_max_s;
 		char *ca_file;          /* NULL: the system's */
-		char *allowed_networks; /* CIDR list (lib/netaddr.h); NULL: none */
+		char *allowed_networks; /* CIDR list (lib/netaddr.h), also for http; NULL: none */
 	} llm;
 	struct {
 		char *allowed_networks; /* as llm's, of pages that tools read */

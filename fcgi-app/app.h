@@ -34,7 +34,7 @@ struct app {
 	struct accept_line *accepts;
 	struct gate *gate;
 	struct keyring *keys;
-	struct netaddr_list *llm_networks; /* reserved ones where a provider may be */
+	struct netaddr_list *llm_networks; /* where a provider may be though they are reserved, or without TLS */
 	_Atomic bool is_schema_good;       /* checked at the first contact with the database */
 	_Atomic bool is_stopping;          /* SIGTERM: no new waits */
 	_Atomic bool is_cutting;           /* the time to finish is up: turns end now */

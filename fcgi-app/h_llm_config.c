@@ -57,7 +57,7 @@ static const struct field change_table[] = {FIELDS(0)};
 struct asked {
 	struct llm_fields fields;
 	struct llm_config_change change;
-	char host[LLM_HOST_SIZE]; /* of base_url; "" where it stays */
+	struct llm_origin origin; /* of base_url; its host is "" where it stays */
 	struct buf headers;       /* canonical; wiped with the rest */
 };
 
@@ -142,7 +142,7 @@ static void read_values(struct request *req, struct asked *a, struct field_error
 	a->change.provider = f->provider;
 	if (f->base_url.data) {
 		a->change.base_url = f->base_url.data;
-		reason = llm_url_check(f->base_url.data, f->base_url.len, a->host);
+		reason = llm_url_check(f->base_url.data, f->base_url.len, &a->origin);
 		if (reason)
 			fields_fail(errors, "base_url", reason);
 	}
@@ -170,11 +170,15 @@ static bool may_save(struct request *req, struct response *res, enum next *ret_n
 	return ok;
 }
 
-static enum next refuse_host(struct response *res, struct field_errors *errors, const struct err *e)
+static enum next refuse_host(struct response *res, const struct llm_origin *origin, struct field_errors *errors,
+			     const struct err *e)
 {
 	switch (e->code) {
 	case ERR_DENIED:
-		fields_fail(errors, "base_url", "leads to an address that is not allowed");
+		fields_fail(errors, "base_url",
+			    origin->has_tls ? "leads to an address that is not allowed"
+					    : "leads to an address that is not allowed with http: use https, or an "
+					      "administrator allows the network in llm.allowed_networks");
 		return refuse_fields(res, errors);
 	case ERR_MISSING:
 	case ERR_INPUT:
@@ -190,8 +194,8 @@ static enum next refuse_host(struct response *res, struct field_errors *errors, 
 }
 
 /* A look-up holds this thread for some seconds at most, and counts as a wait. False: *ret_next. */
-static bool check_host(struct request *req, struct response *res, const char *host, struct field_errors *errors,
-		       enum next *ret_next, struct err *e)
+static bool check_host(struct request *req, struct response *res, const struct llm_origin *origin,
+		       struct field_errors *errors, enum next *ret_next, struct err *e)
 {
 	struct app *app = req->app;
 
@@ -201,12 +205,12 @@ static bool check_host(struct request *req, struct response *res, const char *ho
 		*ret_next = refuse(res, PROBLEM_BUSY, NULL);
 		return false;
 	}
-	bool ok = netaddr_check_host(app->llm_networks, host, e);
+	bool ok = netaddr_check_host(app->llm_networks, llm_address_rule(origin->has_tls), origin->host, e);
 	gate_leave(app->gate, GATE_WAIT, false);
 	if (ok)
 		return true;
-	log_info("a base_url was not taken", "host=%s reason=\"%s\"", host, e->text);
-	*ret_next = refuse_host(res, errors, e);
+	log_info("a base_url was not taken", "host=%s reason=\"%s\"", origin->host, e->text);
+	*ret_next = refuse_host(res, origin, errors, e);
 	return false;
 }
 
@@ -223,7 +227,7 @@ static bool read_asked(struct request *req, struct response *res, const struct f
 		*ret_next = auth_refuse_fields(req, res, errors, e);
 		return false;
 	}
-	return a->host[0] == '\0' || check_host(req, res, a->host, errors, ret_next, e);
+	return a->origin.host[0] == '\0' || check_host(req, res, &a->origin, errors, ret_next, e);
 }
 
 /* --- create and change --- */

@@ -42,9 +42,10 @@ struct http_call {
 	int64_t first_byte_ms, idle_ms, total_ms;
 	int64_t started_ms, progress_ms;
 	size_t head_left, body_left; /* bytes that may still come */
-	bool is_added;               /* to the multi handle */
-	bool has_head;               /* the sink knows it */
-	bool is_cancelled;           /* while is_inside: settle() frees it */
+	bool has_tls;
+	bool is_added;     /* to the multi handle */
+	bool has_head;     /* the sink knows it */
+	bool is_cancelled; /* while is_inside: settle() frees it */
 	bool is_enough, is_refused, is_too_large;
 	struct http_call *prev, *next;
 	size_t block_bytes;
@@ -54,7 +55,7 @@ struct http_call {
 struct http {
 	CURLM *multi;
 	struct http_hooks hooks;
-	bool (*may_connect)(void *closure, const struct sockaddr *address);
+	bool (*may_connect)(void *closure, bool has_tls, const struct sockaddr *address);
 	void *may_connect_closure;
 	char *ca_file;
 	bool has_ca_bundle; /* of the system, in one file */
@@ -136,7 +137,7 @@ static curl_socket_t on_open_socket(void *closure, curlsocktype purpose, struct 
 	const struct http *http = call->http;
 
 	(void)purpose;
-	if (http->may_connect && !http->may_connect(http->may_connect_closure, &address->addr)) {
+	if (http->may_connect && !http->may_connect(http->may_connect_closure, call->has_tls, &address->addr)) {
 		call->is_refused = true;
 		return CURL_SOCKET_BAD;
 	}
@@ -290,9 +291,14 @@ static bool is_one_line(const char *s)
 	return true;
 }
 
+static bool is_https(const char *url)
+{
+	return strncasecmp(url, "https://", 8) == 0;
+}
+
 static bool is_http_url(const char *url)
 {
-	size_t scheme_len = strncasecmp(url, "http://", 7) == 0 ? 7 : strncasecmp(url, "https://", 8) == 0 ? 8 : 0;
+	size_t scheme_len = strncasecmp(url, "http://", 7) == 0 ? 7 : is_https(url) ? 8 : 0;
 
 	if (scheme_len == 0 || url[scheme_len] == '/') /* curl takes "http:///host", too */
 		return false;
@@ -337,6 +343,7 @@ static struct http_call *call_new(const struct http_request *request)
 	char *text = (char *)call->lines + lines_bytes, *end = (char *)call + block_bytes;
 
 	call->block_bytes = block_bytes;
+	call->has_tls = is_https(request->url);
 	for (unsigned i = 0; i < request->headers_count; i++) {
 		const struct http_header *header = &request->headers[i];
 		bool is_last = i + 1 == request->headers_count;

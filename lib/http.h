@@ -37,7 +37,8 @@ struct http_hooks {
 
 struct http_options {
 	struct http_hooks hooks;
-	bool (*may_connect)(void *closure, const struct sockaddr *address); /* NULL: everywhere */
+	/* NULL: everywhere. has_tls: the URL is https. */
+	bool (*may_connect)(void *closure, bool has_tls, const struct sockaddr *address);
 	void *may_connect_closure;
 	int64_t connections_max, connections_per_host_max; /* 0: no limit; calls beyond it wait */
 	const char *ca_file;                               /* NULL: the system's */

@@ -124,13 +124,14 @@ bool netaddr_is_reserved(const struct sockaddr *address)
 	return !to_bytes(address, bytes) || is_reserved(bytes);
 }
 
-bool netaddr_may_connect(const struct netaddr_list *allowed, const struct sockaddr *address)
+bool netaddr_may_connect(const struct netaddr_list *allowed, enum netaddr_rule rule, const struct sockaddr *address)
 {
 	uint8_t bytes[ADDRESS_BYTES];
 
 	if (!to_bytes(address, bytes))
 		return false;
-	return (allowed && is_in_any(allowed->networks, allowed->count, bytes)) || !is_reserved(bytes);
+	return (allowed && is_in_any(allowed->networks, allowed->count, bytes)) ||
+	       (rule == NETADDR_NOT_RESERVED && !is_reserved(bytes));
 }
 
 /* --- the operator's list --- */
@@ -320,10 +321,11 @@ static bool lookup_wait(const char *host, int *ret_result, struct addrinfo **ret
 	return true;
 }
 
-static bool judge(const struct netaddr_list *allowed, const char *host, const struct addrinfo *found, struct err *e)
+static bool judge(const struct netaddr_list *allowed, enum netaddr_rule rule, const char *host,
+		  const struct addrinfo *found, struct err *e)
 {
 	for (; found; found = found->ai_next) {
-		if (!netaddr_may_connect(allowed, found->ai_addr)) {
+		if (!netaddr_may_connect(allowed, rule, found->ai_addr)) {
 			char text[INET6_ADDRSTRLEN] = "another family";
 			(void)getnameinfo(found->ai_addr, found->ai_addrlen, text, sizeof(text), NULL, 0,
 					  NI_NUMERICHOST);
@@ -347,7 +349,7 @@ static bool resolve_failed(const char *host, int result, struct err *e)
 	}
 }
 
-bool netaddr_check_host(const struct netaddr_list *allowed, const char *host, struct err *e)
+bool netaddr_check_host(const struct netaddr_list *allowed, enum netaddr_rule rule, const char *host, struct err *e)
 {
 	struct addrinfo *found = NULL;
 	char name[HOST_LEN_MAX + 1];
@@ -367,7 +369,7 @@ bool netaddr_check_host(const struct netaddr_list *allowed, const char *host, st
 		return false;
 	if (result != 0)
 		return resolve_failed(name, result, e);
-	bool ok = judge(allowed, name, found, e);
+	bool ok = judge(allowed, rule, name, found, e);
 	freeaddrinfo(found);
 	return ok;
 }

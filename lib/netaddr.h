@@ -23,9 +23,14 @@ struct netaddr_list; /* networks, as CIDR */
 bool netaddr_list_parse(const char *text, struct netaddr_list **ret_list, struct err *e) MUST_CHECK;
 void netaddr_list_free(struct netaddr_list **list);
 
+enum netaddr_rule {
+	NETADDR_NOT_RESERVED, /* in the list, or not reserved */
+	NETADDR_LISTED        /* in the list: for what is secret and would go in the clear */
+};
+
 bool netaddr_is_reserved(const struct sockaddr *address); /* families other than IPv4 and IPv6 are */
-/* In the list, or not reserved. allowed may be NULL. */
-bool netaddr_may_connect(const struct netaddr_list *allowed, const struct sockaddr *address);
+/* allowed may be NULL: an empty list. */
+bool netaddr_may_connect(const struct netaddr_list *allowed, enum netaddr_rule rule, const struct sockaddr *address);
 
 #define NETADDR_RESOLVE_MS 5000
 /*
@@ -34,6 +39,7 @@ bool netaddr_may_connect(const struct netaddr_list *allowed, const struct sockad
  * servers give no answer, try again; ERR_BUSY: too many look-ups hang at the moment. This is for an early word to
  * whoever types the address in; names move: who connects asks netaddr_may_connect() again.
  */
-bool netaddr_check_host(const struct netaddr_list *allowed, const char *host, struct err *e) MUST_CHECK;
+bool netaddr_check_host(const struct netaddr_list *allowed, enum netaddr_rule rule, const char *host,
+			struct err *e) MUST_CHECK;
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Makes them from the settings. Providers may be reached where the operator's list of networks, or their being public,
- * allows it; what tools read likewise, by a list and with connections of its own. */
+ * allows it (without TLS the list alone); what tools read likewise, by a list and with connections of its own. */
 #include "worker/runtime.h"
 
 #include <stdlib.h>
@@ -36,11 +36,20 @@ struct runtime {
 	struct framework_env env;
 };
 
-static bool may_connect(void *closure, const struct sockaddr *address)
+static bool may_connect_provider(void *closure, bool has_tls, const struct sockaddr *address)
 {
 	const struct reach *reach = closure;
 
-	return netaddr_may_connect(reach->allowed, address);
+	return netaddr_may_connect(reach->allowed, llm_address_rule(has_tls), address);
+}
+
+/* A page is asked for without a secret. */
+static bool may_connect_page(void *closure, bool has_tls, const struct sockaddr *address)
+{
+	const struct reach *reach = closure;
+
+	(void)has_tls;
+	return netaddr_may_connect(reach->allowed, NETADDR_NOT_RESERVED, address);
 }
 
 static bool read_headers(struct keyring *keys, const struct llm_config *llm, struct jval **ret_headers, struct err *e)
@@ -100,16 +109,12 @@ static struct models *make_models(struct runtime *runtime, const struct settings
 	return models_new(&config);
 }
 
-static bool open_reach(struct reach *reach, struct engine *engine, const char *networks, int64_t connections_max,
+/* options: where it may go, and the connections. */
+static bool open_reach(struct reach *reach, struct engine *engine, const char *networks, struct http_options options,
 		       struct err *e)
 {
-	struct http_options options = {
-		.may_connect = may_connect,
-		.may_connect_closure = reach,
-		.connections_max = connections_max,
-		.ca_file = engine->settings->llm.ca_file,
-	};
-
+	options.may_connect_closure = reach;
+	options.ca_file = engine->settings->llm.ca_file;
 	if (!netaddr_list_parse(networks, &reach->allowed, e))
 		return false;
 	reach->http = http_loop_new(&engine->loop, &options, e);
@@ -125,11 +130,16 @@ static void close_reach(struct reach *reach)
 struct runtime *runtime_new(struct engine *engine, struct err *e)
 {
 	const struct settings *s = engine->settings;
+	const struct http_options providers = {
+		.may_connect = may_connect_provider,
+		.connections_max = s->llm.connections_max,
+	};
+	const struct http_options pages = {.may_connect = may_connect_page, .connections_max = PAGES_MAX};
 	struct runtime *runtime = xcalloc(1, sizeof(*runtime));
 
 	runtime->engine = engine;
-	if (!open_reach(&runtime->providers, engine, s->llm.allowed_networks, s->llm.connections_max, e) ||
-	    !open_reach(&runtime->pages, engine, s->tools.allowed_networks, PAGES_MAX, e)) {
+	if (!open_reach(&runtime->providers, engine, s->llm.allowed_networks, providers, e) ||
+	    !open_reach(&runtime->pages, engine, s->tools.allowed_networks, pages, e)) {
 		runtime_close(&runtime);
 		return NULL;
 	}

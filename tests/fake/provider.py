@@ -90,6 +90,10 @@ class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 1024
 
+    def process_request(self, *connection):
+        self.provider.connections += 1  # on the one thread that accepts
+        super().process_request(*connection)
+
     def handle_error(self, *_):
         pass
 
@@ -103,6 +107,7 @@ class Provider:
         self.lock = threading.Lock()
         self.scripts, self.requests = {}, []
         self.listing = None
+        self.connections = 0
         self.gone = 0  # clients that hung up in the middle of an answer, as the answers say
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self.thread.start()

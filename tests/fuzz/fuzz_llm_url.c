@@ -17,12 +17,15 @@ static bool is_visible(const char *s, size_t len)
 
 static void check_url(const char *url, size_t len)
 {
-	char host[LLM_HOST_SIZE] = "untouched";
+	struct llm_origin origin = {.host = "untouched"};
+	const char *host = origin.host;
 
-	if (llm_url_check(url, len, host)) {
-		MUST(strcmp(host, "untouched") == 0);
+	if (llm_url_check(url, len, &origin)) {
+		MUST(strcmp(host, "untouched") == 0 && origin.port == 0);
 		return;
 	}
+	MUST(strncmp(url, origin.has_tls ? "https://" : "http://", origin.has_tls ? 8 : 7) == 0);
+	MUST(origin.port >= 1 && origin.port <= 65535);
 	MUST(len <= LLM_URL_MAX && is_visible(url, len) && !strpbrk(url, "?#\\\"<>^`{|}"));
 	const char *authority = strstr(url, "://") + 3;
 	size_t authority_len = strcspn(authority, "/"), host_len = strlen(host);

@@ -14,6 +14,16 @@
 
 #define ADDRESS_BYTES 16
 
+static bool may_connect(const struct netaddr_list *list, const struct sockaddr *address)
+{
+	return netaddr_may_connect(list, NETADDR_NOT_RESERVED, address);
+}
+
+static bool is_listed(const struct netaddr_list *list, const struct sockaddr *address)
+{
+	return netaddr_may_connect(list, NETADDR_LISTED, address);
+}
+
 static void judge(const struct netaddr_list *list, const uint8_t bytes[ADDRESS_BYTES])
 {
 	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
@@ -22,14 +32,15 @@ static void judge(const struct netaddr_list *list, const uint8_t bytes[ADDRESS_B
 	const struct sockaddr *six = (const struct sockaddr *)&in6, *four = (const struct sockaddr *)&in;
 
 	memcpy(&in6.sin6_addr, bytes, ADDRESS_BYTES);
-	MUST(netaddr_may_connect(NULL, six) == !netaddr_is_reserved(six));
-	MUST(netaddr_may_connect(list, six) || netaddr_is_reserved(six));
+	MUST(may_connect(NULL, six) == !netaddr_is_reserved(six));
+	MUST(may_connect(list, six) == (is_listed(list, six) || !netaddr_is_reserved(six)));
+	MUST(!is_listed(NULL, six));
 
 	memcpy(&in6.sin6_addr, mapped, sizeof(mapped));
 	memcpy(&in.sin_addr, bytes + sizeof(mapped), sizeof(in.sin_addr));
 	memcpy((uint8_t *)&in6.sin6_addr + sizeof(mapped), &in.sin_addr, sizeof(in.sin_addr));
 	MUST(netaddr_is_reserved(four) == netaddr_is_reserved(six));
-	MUST(netaddr_may_connect(list, four) == netaddr_may_connect(list, six));
+	MUST(is_listed(list, four) == is_listed(list, six));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

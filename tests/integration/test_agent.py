@@ -380,13 +380,29 @@ def test_a_probe_that_fails_fails_the_load_with_its_reason(org, provider, openai
     assert org.member.chat(app).code == "instance_failed"
 
 
-def test_an_address_that_is_not_public_is_not_connected_to(stack, org, provider):
-    """The worker's own look, at each connection: a name may lead elsewhere by now."""
+@pytest.mark.parametrize("url,said", [
+    ("https://[::ffff:10.0.0.1]/v1", "The model provider's address is not allowed."),
+    ("http://[3000::1]:9/v1", "The model provider's address is not allowed with http: use https, or an administrator allows the network "
+                          "in llm.allowed_networks.")])
+def test_an_address_that_is_not_allowed_is_not_connected_to(stack, org, provider, url, said):
+    """The worker's own look, at each connection: a name may lead elsewhere by now. A build says it, too."""
     llm = org.new_llm_config("openai", "http://127.0.0.1:1/v1")
-    stack.db.run(f"UPDATE llm_config_generations SET base_url = 'http://[::ffff:10.0.0.1]/v1' WHERE llm_config_id = '{llm}'")
+    stack.db.run(f"UPDATE llm_config_generations SET base_url = '{url}' WHERE llm_config_id = '{llm}'")
     app = new_agent(org, llm, "x", probe="none")
     r = org.member.chat(app)
-    assert r.code == "provider_failed" and "not allowed" in r.json["detail"], r
+    assert (r.status, r.code, r.json["detail"]) == (502, "provider_failed", said), r
+    app = org.new_app(tier="hot", framework_type="agent", config={"llm_config_id": llm, "model": "x", "probe": "connect"})
+    op = org.admin.ended(org.admin.lifecycle("load", app).json["operation_id"])
+    assert (op["state"], op["reason"]) == ("failed", f"probe_failed: {said}"), op
+
+
+def test_a_page_without_a_secret_may_be_asked_for_in_the_clear(stack, org, provider, openai):
+    """That http is refused is about providers. (Nobody is at this one, which is given to nobody.)"""
+    page = "http://[3000::1]:9/"
+    provider.script("clear", fake.call("fetch_url", {"url": page}), fake.text("x"))
+    app = new_agent(org, openai, "clear", tools=["fetch_url"], fetch_url={"allow": [page]})
+    assert org.member.chat_ok(app) == "x"
+    assert provider.asked("clear")[-1]["messages"][-1]["content"] != "The address is not allowed."
 
 
 def test_a_thousand_turns_at_once_through_one_worker(stack, org, provider, openai):

@@ -9,7 +9,7 @@ from harness import Background, NatsClient, eventually, program
 
 KEY = "sk-0123456789-abcdef-wxyz"
 NOBODY = "http://127.0.0.2:9/v1"  # where Apps that are built may look in vain
-OPTIONS = {"llm": {"allowed_networks": "127.0.0.2"}}
+OPTIONS = {"llm": {"allowed_networks": "127.0.0.2, 1.1.2.0/24"}}
 
 
 def path(org, item=None):
@@ -52,10 +52,10 @@ def test_one_is_saved_and_shown_without_its_key(stack, org):
 
 
 def test_the_least_is_enough_and_a_short_key_has_no_hint(org):
-    r = org.admin.post(path(org), {"name": "local", "provider": "anthropic", "base_url": "http://1.1.1.1/"})
+    r = org.admin.post(path(org), {"name": "least", "provider": "anthropic", "base_url": "https://1.1.1.1/"})
     assert r.status == 201, r
     assert (r.json["base_url"], r.json["has_key"], r.json["key_hint"], r.json["extra_headers"], r.json["defaults"]) == (
-        "http://1.1.1.1", False, None, [], {})
+        "https://1.1.1.1", False, None, [], {})
     assert org.admin.post(path(org), body(name="short", api_key="k" * 15)).json["key_hint"] is None
 
 
@@ -94,9 +94,22 @@ def test_a_url_that_leads_inside_is_not_saved(org, url):
     assert org.admin.get(path(org, llm["llm_config_id"])).json == llm
 
 
+@pytest.mark.parametrize("url", ["http://1.1.1.1/", "http://1.1.1.1:443/v1", "http://[2606:4700:4700::1111]/", "http://134744072/"])
+def test_a_key_does_not_go_in_the_clear_to_a_public_address(org, url):
+    said = "leads to an address that is not allowed with http: use https, or an administrator allows the network in llm.allowed_networks"
+    assert errors(org.admin.post(path(org), body(base_url=url))) == {"base_url": said}
+    assert errors(org.admin.post(path(org), body(base_url=url, api_key=None))) == {"base_url": said}  # a prompt is a secret, too
+    made = org.admin.post(path(org), body(base_url=url.replace("http:", "https:")))
+    assert made.status == 201
+    assert errors(org.admin.patch(path(org, made.json["llm_config_id"]), {"base_url": url})) == {"base_url": said}
+    assert org.admin.get(path(org, made.json["llm_config_id"])).json == made.json
+
+
 def test_the_operator_may_allow_a_network(org):
-    assert org.admin.post(path(org), body(base_url="http://127.0.0.2:8080/v1")).status == 201
+    for i, url in enumerate(("http://127.0.0.2:8080/v1", "https://127.0.0.2", "http://1.1.2.3/")):
+        assert org.admin.post(path(org), body(name=f"llm {i}", base_url=url)).status == 201
     assert "not allowed" in errors(org.admin.post(path(org), body(base_url="http://127.0.0.3/")))["base_url"]
+    assert "not allowed" in errors(org.admin.post(path(org), body(base_url="http://1.1.3.3/")))["base_url"]
 
 
 def test_who_may_not_save_does_not_make_us_look_up_names(org):

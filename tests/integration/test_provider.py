@@ -101,10 +101,10 @@ def test_the_networks_of_providers_are_not_open_to_tools(org, provider):
 
 @pytest.fixture(scope="module")
 def rebound(tmp_path_factory):
-    """A stack that may reach nothing inside, and the names that its programs look up."""
+    """A stack that may reach nothing inside but 192.0.2.0/24, and the names that its programs look up."""
     hosts = tmp_path_factory.mktemp("names") / "hosts"
     hosts.write_text("")
-    stack = Stack(ours_environment={
+    stack = Stack(llm={"allowed_networks": "192.0.2.0/24"}, ours_environment={
         "LD_PRELOAD": str(BUILD / "tests/fake/resolver.so"), "HEARTH_TEST_HOSTS": str(hosts),
         "ASAN_OPTIONS": SANITIZERS["ASAN_OPTIONS"] + ":verify_asan_link_order=0"})
     stack.allow(*ALLOWED)
@@ -113,20 +113,26 @@ def rebound(tmp_path_factory):
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1"])
-def test_a_name_that_leads_elsewhere_by_now_is_not_followed(rebound, provider, address):
+INSIDE = ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1"]
+# The address it has when it is saved, and later. Of https every public one is fine, of http what the operator lists.
+REBOUND = [("https", "1.1.1.1", inside) for inside in INSIDE] + [("http", "192.0.2.1", later) for later in [*INSIDE, "3000::1"]]
+
+
+@pytest.mark.parametrize("scheme,before,later", REBOUND)
+def test_a_name_that_leads_elsewhere_by_now_is_not_followed(rebound, provider, scheme, before, later):
     """Where it leads was fine when the LLM config was saved."""
     stack, hosts = rebound
     org = stack.new_org()
-    hosts.write_text(f"{address} models.example\n")
-    r = org.admin.post(f"/api/orgs/{org.id}/llm-configs", {"name": "x", "provider": "openai",
-                                                           "base_url": f"http://models.example:{provider.port}/v1"})
+    url = f"{scheme}://models.example:{provider.port}/v1"
+    hosts.write_text(f"{later} models.example\n")
+    r = org.admin.post(f"/api/orgs/{org.id}/llm-configs", {"name": "x", "provider": "openai", "base_url": url})
     assert r.status == 422 and r.json["errors"][0]["field"] == "base_url", r
-    hosts.write_text("1.1.1.1 models.example\n")
-    llm = org.new_llm_config("openai", f"http://models.example:{provider.port}/v1")
-    hosts.write_text(f"{address} models.example\n")
+    hosts.write_text(f"{before} models.example\n")
+    llm = org.new_llm_config("openai", url)
+    hosts.write_text(f"{later} models.example\n")
     app = new_agent(org, llm, "r", probe="none")
-    before = len(provider.requests)
+    connections = provider.connections
     r = org.member.chat(app)
-    assert r.code == "provider_failed" and "not allowed" in r.json["detail"], r
-    assert len(provider.requests) == before
+    assert r.code == "provider_failed" and "address is not allowed" in r.json["detail"], r
+    assert ("use https" in r.json["detail"]) == (scheme == "http"), r
+    assert provider.connections == connections

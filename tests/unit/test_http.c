@@ -315,9 +315,10 @@ static void a_kept_connection_that_the_server_closed_costs_nothing(void)
 
 /* --- where calls may go --- */
 
-static bool may_connect(void *closure, const struct sockaddr *address)
+static bool may_connect(void *closure, bool has_tls, const struct sockaddr *address)
 {
-	return netaddr_may_connect(closure, address);
+	CU_ASSERT_FALSE(has_tls);
+	return netaddr_may_connect(closure, NETADDR_NOT_RESERVED, address);
 }
 
 static const struct {
@@ -362,6 +363,34 @@ static void an_address_that_is_refused_is_not_connected_to(void)
 		netaddr_list_free(&allowed);
 		stage_client_new(&(struct http_options){0});
 	}
+}
+
+static bool note_tls(void *closure, bool has_tls, const struct sockaddr *address)
+{
+	int *asked = closure;
+
+	(void)address;
+	asked[has_tls]++;
+	return false;
+}
+
+static void who_judges_an_address_knows_whether_there_is_tls(void)
+{
+	static const char *const urls[] = {"http://127.0.0.1:1/", "https://127.0.0.1:1/", "HTTPS://127.0.0.1:1/",
+					   "HTTP://127.0.0.1:1/https://"};
+	int asked[2] = {0};
+	const struct http_options options = {.may_connect = note_tls, .may_connect_closure = asked};
+
+	stage_client_free();
+	stage_client_new(&options);
+	for (size_t i = 0; i < ARRAY_LEN(urls); i++) {
+		struct call call = {0};
+		call_get_with(&call, "", (struct http_request){.url = urls[i]});
+		CU_ASSERT_EQUAL(call.outcome, HTTP_REFUSED);
+		buf_clear(&call.body);
+	}
+	CU_ASSERT_EQUAL(asked[false], 2);
+	CU_ASSERT_EQUAL(asked[true], 2);
 }
 
 static void a_port_where_nobody_listens_is_unreachable(void)
@@ -524,6 +553,7 @@ static CU_TestInfo cases[] = {
 	CASE(a_fresh_call_has_a_connection_of_its_own),
 	CASE(a_kept_connection_that_the_server_closed_costs_nothing),
 	CASE(an_address_that_is_refused_is_not_connected_to),
+	CASE(who_judges_an_address_knows_whether_there_is_tls),
 	CASE(a_port_where_nobody_listens_is_unreachable),
 	CASE(a_name_that_nobody_has_is_no_host),
 	CASE(a_proxy_of_the_environment_is_not_asked),

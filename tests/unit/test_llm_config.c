@@ -197,60 +197,67 @@ static const struct {
 	int line;
 	const char *url;
 	const char *host; /* NULL: refused */
+	unsigned port;
 } urls[] = {
-	{__LINE__, "https://api.openai.com/v1", "api.openai.com"},
-	{__LINE__, "http://127.0.0.1:8080", "127.0.0.1"},
-	{__LINE__, "https://[::1]:443/v1/", "[::1]"},
-	{__LINE__, "https://host_with-all.of.it/a%20b/~c;d=e,f@g:h/", "host_with-all.of.it"},
-	{__LINE__, "http://2130706433/", "2130706433"}, /* an address as well: the resolver says which */
-	{__LINE__, "", NULL},
-	{__LINE__, "https://", NULL},
-	{__LINE__, "https:///v1", NULL},
-	{__LINE__, "HTTPS://host/", NULL},
-	{__LINE__, "ftp://host/", NULL},
-	{__LINE__, "file:///etc/passwd", NULL},
-	{__LINE__, "https://user@host/", NULL},
-	{__LINE__, "https://user:password@host/", NULL},
-	{__LINE__, "https://host/v1?x=1", NULL},
-	{__LINE__, "https://host/v1#x", NULL},
-	{__LINE__, "https://host\\@other/", NULL},
-	{__LINE__, "https://ho st/", NULL},
-	{__LINE__, "https://host/a b", NULL},
-	{__LINE__, "https://host/\r\nX: y", NULL},
-	{__LINE__, "https://h\xc3\xb6st/", NULL},
-	{__LINE__, "https://host/%2", NULL},
-	{__LINE__, "https://host/%zz", NULL},
-	{__LINE__, "https://host:", NULL},
-	{__LINE__, "https://host:0/", NULL},
-	{__LINE__, "https://host:65536/", NULL},
-	{__LINE__, "https://host:123456/", NULL},
-	{__LINE__, "https://host:1x/", NULL},
-	{__LINE__, "https://[::1/", NULL},
-	{__LINE__, "https://[]/", NULL},
-	{__LINE__, "https://[fe80::1%25eth0]/", NULL},
-	{__LINE__, "https://:443/", NULL},
+	{__LINE__, "https://api.openai.com/v1", "api.openai.com", 443},
+	{__LINE__, "http://127.0.0.1:8080", "127.0.0.1", 8080},
+	{__LINE__, "https://[::1]:443/v1/", "[::1]", 443},
+	{__LINE__, "https://host_with-all.of.it/a%20b/~c;d=e,f@g:h/", "host_with-all.of.it", 443},
+	{__LINE__, "http://2130706433/", "2130706433", 80}, /* an address as well: the resolver says which */
+	{__LINE__, "https://host:080/", "host", 80},
+	{__LINE__, "http://host:65535", "host", 65535},
+	{__LINE__, "", NULL, 0},
+	{__LINE__, "https://", NULL, 0},
+	{__LINE__, "https:///v1", NULL, 0},
+	{__LINE__, "HTTPS://host/", NULL, 0},
+	{__LINE__, "ftp://host/", NULL, 0},
+	{__LINE__, "file:///etc/passwd", NULL, 0},
+	{__LINE__, "https://user@host/", NULL, 0},
+	{__LINE__, "https://user:password@host/", NULL, 0},
+	{__LINE__, "https://host/v1?x=1", NULL, 0},
+	{__LINE__, "https://host/v1#x", NULL, 0},
+	{__LINE__, "https://host\\@other/", NULL, 0},
+	{__LINE__, "https://ho st/", NULL, 0},
+	{__LINE__, "https://host/a b", NULL, 0},
+	{__LINE__, "https://host/\r\nX: y", NULL, 0},
+	{__LINE__, "https://h\xc3\xb6st/", NULL, 0},
+	{__LINE__, "https://host/%2", NULL, 0},
+	{__LINE__, "https://host/%zz", NULL, 0},
+	{__LINE__, "https://host:", NULL, 0},
+	{__LINE__, "https://host:0/", NULL, 0},
+	{__LINE__, "https://host:65536/", NULL, 0},
+	{__LINE__, "https://host:123456/", NULL, 0},
+	{__LINE__, "https://host:1x/", NULL, 0},
+	{__LINE__, "https://[::1/", NULL, 0},
+	{__LINE__, "https://[]/", NULL, 0},
+	{__LINE__, "https://[fe80::1%25eth0]/", NULL, 0},
+	{__LINE__, "https://:443/", NULL, 0},
 };
 
 static void only_plain_urls_of_a_host_are_taken(void)
 {
-	char host[LLM_HOST_SIZE], longest[LLM_URL_MAX + 3];
+	struct llm_origin origin;
+	char longest[LLM_URL_MAX + 3];
 
 	for (size_t i = 0; i < ARRAY_LEN(urls); i++) {
-		const char *reason = llm_url_check(urls[i].url, strlen(urls[i].url), host);
+		const char *reason = llm_url_check(urls[i].url, strlen(urls[i].url), &origin);
 
 		CHECK_ROW(&urls[i], (reason == NULL) == (urls[i].host != NULL));
-		CHECK_ROW(&urls[i], reason || strcmp(host, urls[i].host) == 0);
+		if (reason)
+			continue;
+		CHECK_ROW(&urls[i], strcmp(origin.host, urls[i].host) == 0 && origin.port == urls[i].port);
+		CHECK_ROW(&urls[i], origin.has_tls == (urls[i].url[4] == 's'));
 	}
 	(void)snprintf(longest, sizeof(longest), "https://host/");
 	memset(longest + 13, 'a', sizeof(longest) - 14);
 	longest[LLM_URL_MAX] = '\0';
-	CU_ASSERT_PTR_NULL(llm_url_check(longest, strlen(longest), host));
+	CU_ASSERT_PTR_NULL(llm_url_check(longest, strlen(longest), &origin));
 	longest[LLM_URL_MAX] = 'a';
 	longest[LLM_URL_MAX + 1] = '\0';
-	CU_ASSERT_PTR_NOT_NULL(llm_url_check(longest, strlen(longest), host));
+	CU_ASSERT_PTR_NOT_NULL(llm_url_check(longest, strlen(longest), &origin));
 	memset(longest + 8, 'h', LLM_HOST_SIZE);
-	CU_ASSERT_PTR_NOT_NULL(llm_url_check(longest, LLM_URL_MAX, host));
-	CU_ASSERT_PTR_NOT_NULL(llm_url_check("https://ho\0st", 13, host));
+	CU_ASSERT_PTR_NOT_NULL(llm_url_check(longest, LLM_URL_MAX, &origin));
+	CU_ASSERT_PTR_NOT_NULL(llm_url_check("https://ho\0st", 13, &origin));
 }
 
 static const struct {

@@ -35,7 +35,8 @@ static bool is_refused(const char *text)
 	struct sockaddr_storage storage = address_of(text);
 	const struct sockaddr *address = (const struct sockaddr *)&storage;
 
-	CU_ASSERT_EQUAL(netaddr_may_connect(NULL, address), !netaddr_is_reserved(address));
+	CU_ASSERT_EQUAL(netaddr_may_connect(NULL, NETADDR_NOT_RESERVED, address), !netaddr_is_reserved(address));
+	CU_ASSERT_FALSE(netaddr_may_connect(NULL, NETADDR_LISTED, address));
 	return netaddr_is_reserved(address);
 }
 
@@ -137,7 +138,8 @@ static void other_families_are_refused(void)
 
 	CU_ASSERT(netaddr_is_reserved((const struct sockaddr *)&un));
 	CU_ASSERT_FATAL(netaddr_list_parse("0.0.0.0/0, ::/0", &all, &e));
-	CU_ASSERT_FALSE(netaddr_may_connect(all, (const struct sockaddr *)&un));
+	CU_ASSERT_FALSE(netaddr_may_connect(all, NETADDR_NOT_RESERVED, (const struct sockaddr *)&un));
+	CU_ASSERT_FALSE(netaddr_may_connect(all, NETADDR_LISTED, (const struct sockaddr *)&un));
 	netaddr_list_free(&all);
 }
 
@@ -146,14 +148,13 @@ static void other_families_are_refused(void)
 static const struct {
 	int line;
 	const char *list, *address;
-	bool may_connect;
+	bool is_listed;
 } allowed_rows[] = {
 	{__LINE__, "10.1.0.0/16", "10.1.0.0", true},
 	{__LINE__, "10.1.0.0/16", "10.1.255.255", true},
 	{__LINE__, "10.1.0.0/16", "10.0.255.255", false},
 	{__LINE__, "10.1.0.0/16", "10.2.0.0", false},
 	{__LINE__, "10.1.0.0/16", "::ffff:10.1.2.3", true},
-	{__LINE__, "10.1.0.0/16", "8.8.8.8", true}, /* the list takes nothing away */
 	{__LINE__, "::ffff:10.1.0.0/112", "10.1.2.3", true},
 	{__LINE__, "::ffff:10.1.0.0/112", "10.2.2.3", false},
 	{__LINE__, "192.168.1.5", "192.168.1.5", true},
@@ -176,11 +177,26 @@ static const struct {
 	{__LINE__, " 10.1.0.0/16,\n\tfd00::/8 , 192.168.1.5 ,", "fd00::1", true},
 	{__LINE__, " 10.1.0.0/16,\n\tfd00::/8 , 192.168.1.5 ,", "10.1.0.1", true},
 	{__LINE__, " 10.1.0.0/16,\n\tfd00::/8 , 192.168.1.5 ,", "192.168.1.6", false},
+	{__LINE__, "8.8.8.0/24", "8.8.8.8", true}, /* public ones, too */
+	{__LINE__, "8.8.8.0/24", "8.8.4.4", false},
+	{__LINE__, "8.8.8.0/24", "::ffff:8.8.8.8", true},
+	{__LINE__, "2606:4700::/32", "2606:4700::1", true},
+	{__LINE__, "2606:4700::/32", "2606:4701::1", false},
+	{__LINE__, "0.0.0.0/0", "8.8.8.8", true},
+	{__LINE__, "10.1.0.0/16", "8.8.8.8", false},
 	{__LINE__, "", "10.0.0.1", false},
+	{__LINE__, "", "8.8.8.8", false},
 	{__LINE__, " , ", "10.0.0.1", false},
 	{__LINE__, NULL, "10.0.0.1", false},
+	{__LINE__, NULL, "8.8.8.8", false},
 };
 
+static const struct sockaddr *generic(const struct sockaddr_storage *address)
+{
+	return (const struct sockaddr *)address;
+}
+
+/* The list takes nothing away from what is allowed without it. */
 static void a_network_of_the_list_is_allowed_and_nothing_else(void)
 {
 	for (size_t i = 0; i < ARRAY_LEN(allowed_rows); i++) {
@@ -188,8 +204,10 @@ static void a_network_of_the_list_is_allowed_and_nothing_else(void)
 		struct netaddr_list *list = NULL;
 		struct err e = {0};
 		CHECK_ROW(&allowed_rows[i], netaddr_list_parse(allowed_rows[i].list, &list, &e));
-		CHECK_ROW(&allowed_rows[i],
-			  netaddr_may_connect(list, (const struct sockaddr *)&address) == allowed_rows[i].may_connect);
+		bool is_listed = allowed_rows[i].is_listed, is_reserved = netaddr_is_reserved(generic(&address));
+		CHECK_ROW(&allowed_rows[i], netaddr_may_connect(list, NETADDR_LISTED, generic(&address)) == is_listed);
+		CHECK_ROW(&allowed_rows[i], netaddr_may_connect(list, NETADDR_NOT_RESERVED, generic(&address)) ==
+						    (is_listed || !is_reserved));
 		netaddr_list_free(&list);
 		CHECK_ROW(&allowed_rows[i], !list);
 	}
@@ -294,8 +312,34 @@ static void a_host_is_judged_by_the_addresses_it_has(void)
 		struct netaddr_list *list = NULL;
 		struct err e = {0};
 		CHECK_ROW(&host_rows[i], netaddr_list_parse(host_rows[i].list, &list, &e));
-		bool ok = netaddr_check_host(list, host_rows[i].host, &e);
+		bool ok = netaddr_check_host(list, NETADDR_NOT_RESERVED, host_rows[i].host, &e);
 		CHECK_ROW(&host_rows[i], ok == (host_rows[i].code == ERR_NONE) && e.code == host_rows[i].code);
+		netaddr_list_free(&list);
+	}
+}
+
+static const struct {
+	int line;
+	const char *list, *host;
+	enum err_code code;
+} listed_rows[] = {
+	{__LINE__, NULL, "1.1.1.1", ERR_DENIED},
+	{__LINE__, "1.1.1.0/24", "1.1.1.1", ERR_NONE},
+	{__LINE__, "1.1.1.0/24", "1.0.0.1", ERR_DENIED},
+	{__LINE__, "10.0.0.0/8", "[2606:4700:4700::1111]", ERR_DENIED},
+	{__LINE__, "2606:4700::/32", "[2606:4700:4700::1111]", ERR_NONE},
+	{__LINE__, "127.0.0.0/8", "localhost", ERR_NONE},
+	{__LINE__, "10.0.0.0/8", "localhost", ERR_DENIED},
+};
+
+static void where_only_the_list_counts_a_public_host_must_be_in_it(void)
+{
+	for (size_t i = 0; i < ARRAY_LEN(listed_rows); i++) {
+		struct netaddr_list *list = NULL;
+		struct err e = {0};
+		CHECK_ROW(&listed_rows[i], netaddr_list_parse(listed_rows[i].list, &list, &e));
+		bool ok = netaddr_check_host(list, NETADDR_LISTED, listed_rows[i].host, &e);
+		CHECK_ROW(&listed_rows[i], ok == (listed_rows[i].code == ERR_NONE) && e.code == listed_rows[i].code);
 		netaddr_list_free(&list);
 	}
 }
@@ -305,11 +349,11 @@ static void a_name_that_is_not_known_is_no_permission(void)
 	char endless[1000];
 	struct err e = {0};
 
-	CU_ASSERT_FALSE(netaddr_check_host(NULL, "no-such-host.invalid", &e));
+	CU_ASSERT_FALSE(netaddr_check_host(NULL, NETADDR_NOT_RESERVED, "no-such-host.invalid", &e));
 	CU_ASSERT(e.code == ERR_MISSING || e.code == ERR_DOWN); /* DOWN: this machine has no name servers */
 	memset(endless, 'a', sizeof(endless) - 1);
 	endless[sizeof(endless) - 1] = '\0';
-	CU_ASSERT_FALSE(netaddr_check_host(NULL, endless, &e));
+	CU_ASSERT_FALSE(netaddr_check_host(NULL, NETADDR_NOT_RESERVED, endless, &e));
 	CU_ASSERT_EQUAL(e.code, ERR_MISSING);
 }
 
@@ -321,6 +365,7 @@ static CU_TestInfo cases[] = {
 	CASE(a_network_of_the_list_is_allowed_and_nothing_else),
 	CASE(a_list_that_is_none_is_refused_with_its_word),
 	CASE(a_host_is_judged_by_the_addresses_it_has),
+	CASE(where_only_the_list_counts_a_public_host_must_be_in_it),
 	CASE(a_name_that_is_not_known_is_no_permission),
 	CU_TEST_INFO_NULL,
 };

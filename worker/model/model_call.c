@@ -161,11 +161,15 @@ static struct model_failure failure_of_status(const struct model_call *c)
 	return f;
 }
 
-static struct model_failure failure_of_outcome(enum http_outcome outcome, const char *detail)
+static struct model_failure failure_of_outcome(const struct model *model, enum http_outcome outcome, const char *detail)
 {
 	switch (outcome) {
 	case HTTP_REFUSED:
-		return failure_of(MODEL_REFUSED, "The model provider's address is not allowed.");
+		return failure_of(MODEL_REFUSED,
+				  strncmp(model->base_url, "http://", 7) == 0
+					  ? "The model provider's address is not allowed with http: use https, or an "
+					    "administrator allows the network in llm.allowed_networks."
+					  : "The model provider's address is not allowed.");
 	case HTTP_NO_HOST:
 		return failure_of(MODEL_UNAVAILABLE, "The model provider's name is not known.");
 	case HTTP_UNREACHABLE:
@@ -476,7 +480,7 @@ static void on_end(void *closure, enum http_outcome outcome, const char *detail)
 		read_error_text(c, text, sizeof(text));
 		end_attempt(c, &failure, text);
 	} else {
-		failure = failure_of_outcome(outcome, detail);
+		failure = failure_of_outcome(c->model, outcome, detail);
 		c->is_overdue = outcome == HTTP_TIMEOUT && strcmp(detail, "total") == 0;
 		end_attempt(c, &failure, detail);
 	}
