@@ -600,11 +600,9 @@ static bool read_newest(struct db *db, struct arena *mem, struct version *v, enu
 	return sql_mem_ok(mem, e);
 }
 
-/* Takes what is given; *ret_differs: it is another version than before. */
-static void apply(const struct llm_config_change *change, struct version *v, bool *ret_differs)
+/* Takes what is given. */
+static void apply(const struct llm_config_change *change, struct version *v)
 {
-	const struct version old = *v;
-
 	if (change->name)
 		v->name = change->name;
 	if (change->provider >= 0)
@@ -613,12 +611,25 @@ static void apply(const struct llm_config_change *change, struct version *v, boo
 		v->base_url = change->base_url;
 	if (change->defaults)
 		v->defaults = change->defaults;
-	*ret_differs = v->provider != old.provider || url_len(v->base_url) != strlen(old.base_url) ||
-		       strncmp(v->base_url, old.base_url, strlen(old.base_url)) != 0 ||
-		       strcmp(v->defaults, old.defaults) != 0 || change->key_step == LLM_SECRET_SET ||
-		       (change->key_step == LLM_SECRET_REMOVE && id_is_set(&old.key_sealed_id)) ||
-		       change->headers_step == LLM_SECRET_SET ||
-		       (change->headers_step == LLM_SECRET_REMOVE && id_is_set(&old.headers_sealed_id));
+}
+
+/* More than the name. */
+static bool is_other_version(const struct llm_config_change *change, const struct version *old, const struct version *v)
+{
+	return v->provider != old->provider || url_len(v->base_url) != strlen(old->base_url) ||
+	       strncmp(v->base_url, old->base_url, strlen(old->base_url)) != 0 ||
+	       strcmp(v->defaults, old->defaults) != 0 || change->key_step == LLM_SECRET_SET ||
+	       (change->key_step == LLM_SECRET_REMOVE && id_is_set(&old->key_sealed_id)) ||
+	       change->headers_step == LLM_SECRET_SET ||
+	       (change->headers_step == LLM_SECRET_REMOVE && id_is_set(&old->headers_sealed_id));
+}
+
+static bool is_same_origin(const char *a, const char *b)
+{
+	struct llm_origin x, y;
+
+	return !llm_url_check(a, strlen(a), &x) && !llm_url_check(b, strlen(b), &y) && x.has_tls == y.has_tls &&
+	       strcasecmp(x.host, y.host) == 0 && x.port == y.port;
 }
 
 static bool update_row(struct db *db, const struct version *v, enum problem *ret_problem, struct err *e)
@@ -694,19 +705,37 @@ static bool drop_old(struct db *db, const struct version *v, struct err *e)
 	return db_exec(db, e);
 }
 
+struct outlook {
+	bool is_renamed, is_new;
+	bool is_key_missing, are_headers_missing;
+};
+
+/* A secret was given for whom it went to then. */
+static void look_for_secrets(const struct llm_config_change *change, const struct version *old, const struct version *v,
+			     struct outlook *o)
+{
+	bool is_elsewhere = v->provider != old->provider || !is_same_origin(v->base_url, old->base_url);
+
+	o->is_key_missing = is_elsewhere && id_is_set(&old->key_sealed_id) && change->key_step == LLM_SECRET_KEEP;
+	o->are_headers_missing =
+		is_elsewhere && id_is_set(&old->headers_sealed_id) && change->headers_step == LLM_SECRET_KEEP;
+}
+
 /* What the change would make of it as it stands. */
 static bool look(struct db *db, struct arena *mem, const struct llm_config_change *change, struct version *v,
-		 bool *ret_is_renamed, bool *ret_is_new, enum problem *ret_problem, struct err *e)
+		 struct outlook *ret_outlook, enum problem *ret_problem, struct err *e)
 {
-	const char *old_name;
-
 	if (!read_newest(db, mem, v, ret_problem, e))
 		return false;
 	if (*ret_problem != PROBLEM_NONE)
 		return true;
-	old_name = v->name;
-	apply(change, v, ret_is_new);
-	*ret_is_renamed = strcmp(v->name, old_name) != 0;
+	const struct version old = *v;
+	apply(change, v);
+	ret_outlook->is_renamed = strcmp(v->name, old.name) != 0;
+	ret_outlook->is_new = is_other_version(change, &old, v);
+	look_for_secrets(change, &old, v, ret_outlook);
+	if (ret_outlook->is_key_missing || ret_outlook->are_headers_missing)
+		*ret_problem = PROBLEM_INVALID;
 	return true;
 }
 
@@ -732,30 +761,38 @@ static bool write_change(struct db *db, struct keyring *ring, const struct llm_c
 	return *ret_problem != PROBLEM_NONE || update_row(db, v, ret_problem, e);
 }
 
+/* Nothing to write, or not to be written. */
+static bool is_settled(const struct outlook *o, enum problem problem)
+{
+	return problem != PROBLEM_NONE || (!o->is_new && !o->is_renamed);
+}
+
 bool llm_config_change(struct db *db, struct arena *mem, struct keyring *ring, const struct id *org_id,
 		       const struct id *llm_config_id, const struct llm_config_change *change, const char *request_id,
-		       uint64_t *ret_apps, enum problem *ret_problem, struct err *e)
+		       struct llm_config_changed *ret_changed, enum problem *ret_problem, struct err *e)
 {
 	struct version v = {.llm_config_id = *llm_config_id, .org_id = *org_id};
-	bool is_new = false, is_renamed = false;
+	struct outlook o = {0};
 
-	*ret_apps = 0;
-	if (!look(db, mem, change, &v, &is_renamed, &is_new, ret_problem, e))
+	*ret_changed = (struct llm_config_changed){0};
+	if (!look(db, mem, change, &v, &o, ret_problem, e))
 		return false;
-	if (*ret_problem != PROBLEM_NONE || (!is_new && !is_renamed))
+	if (!is_settled(&o, *ret_problem)) {
+		if (!lock_all(db, &v, o.is_new, ret_problem, e))
+			return false;
+		/* Somebody may have changed it before we had the lock: what counts is what is found now. */
+		if (*ret_problem == PROBLEM_NONE && !look(db, mem, change, &v, &o, ret_problem, e))
+			return false;
+	}
+	ret_changed->is_key_missing = o.is_key_missing;
+	ret_changed->are_headers_missing = o.are_headers_missing;
+	if (is_settled(&o, *ret_problem))
 		return true;
-	if (!lock_all(db, &v, is_new, ret_problem, e))
+	if (!write_change(db, ring, change, &v, o.is_new, ret_problem, e))
 		return false;
-	/* Somebody may have changed it before we had the lock: what counts is what is found now. */
-	if (*ret_problem == PROBLEM_NONE && !look(db, mem, change, &v, &is_renamed, &is_new, ret_problem, e))
-		return false;
-	if (*ret_problem != PROBLEM_NONE || (!is_new && !is_renamed))
+	if (*ret_problem != PROBLEM_NONE || !o.is_new)
 		return true;
-	if (!write_change(db, ring, change, &v, is_new, ret_problem, e))
-		return false;
-	if (*ret_problem != PROBLEM_NONE || !is_new)
-		return true;
-	return reload_apps(db, &v, request_id, ret_apps, e) && drop_old(db, &v, e);
+	return reload_apps(db, &v, request_id, &ret_changed->apps, e) && drop_old(db, &v, e);
 }
 
 /* --- removing --- */

@@ -120,16 +120,21 @@ bool llm_config_get(struct db *db, struct arena *mem, const struct id *org_id, c
 /* In order of id. */
 bool llm_config_list(struct db *db, struct arena *mem, const struct id *org_id, const struct id *after, unsigned limit,
 		     struct llm_config_view **ret_views, unsigned *ret_count, struct err *e) MUST_CHECK;
+struct llm_config_changed {
+	uint64_t apps; /* that use it; above 0: the caller publishes one `_all` change after the commit */
+	bool is_key_missing, are_headers_missing; /* PROBLEM_INVALID: what must be given with this change */
+};
 /*
  * Changes what differs (a key or headers that are set always do). Where more than the name differs it is a new
  * generation: the Apps that use it get a new one too, in one set-based UPDATE, and a reload operation (source
- * config_change) where a copy exists or a hot App is wanted; *ret_apps is how many use it, and the caller publishes one
- * `_all` change after the commit where it is above 0. Generations that nothing goes back to are removed.
+ * config_change) where a copy exists or a hot App is wanted. Generations that nothing goes back to are removed.
+ * A saved key and saved headers do not follow to another provider or origin: who may change where it leads could read
+ * them there. They are set or removed with the same change, else PROBLEM_INVALID.
  * PROBLEM_LLM_CONFIG_NOT_FOUND, PROBLEM_NAME_TAKEN, PROBLEM_NO_SEALING_KEY.
  */
 bool llm_config_change(struct db *db, struct arena *mem, struct keyring *ring, const struct id *org_id,
 		       const struct id *llm_config_id, const struct llm_config_change *change, const char *request_id,
-		       uint64_t *ret_apps, enum problem *ret_problem, struct err *e) MUST_CHECK;
+		       struct llm_config_changed *ret_changed, enum problem *ret_problem, struct err *e) MUST_CHECK;
 /* With all its generations and secrets; an App whose last good version used it has none any more.
  * PROBLEM_LLM_CONFIG_NOT_FOUND, PROBLEM_LLM_CONFIG_IN_USE (llm_config_users says by whom). */
 bool llm_config_delete(struct db *db, const struct id *org_id, const struct id *llm_config_id,

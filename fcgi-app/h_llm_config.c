@@ -216,10 +216,8 @@ static bool check_host(struct request *req, struct response *res, const struct l
 
 /* Body, values, host. False: *ret_next. */
 static bool read_asked(struct request *req, struct response *res, const struct field *table, size_t count,
-		       struct asked *a, enum next *ret_next, struct err *e)
+		       struct asked *a, struct field_errors *errors, enum next *ret_next, struct err *e)
 {
-	struct field_errors *errors = body_errors(req);
-
 	if (!body_read(req, res, table, count, false, &a->fields, errors, ret_next, e))
 		return false;
 	read_values(req, a, errors);
@@ -235,13 +233,18 @@ static bool read_asked(struct request *req, struct response *res, const struct f
 struct saving {
 	struct asked asked;
 	struct id llm_config_id;
-	uint64_t apps; /* that use it */
+	struct llm_config_changed changed;
+	struct field_errors *errors; /* that only the database can tell */
 	struct llm_config_view after;
 };
 
 static void saving_init(struct saving *s, struct request *req)
 {
-	*s = (struct saving){.asked.fields.provider = -1, .asked.change.provider = -1};
+	*s = (struct saving){
+		.asked.fields.provider = -1,
+		.asked.change.provider = -1,
+		.errors = body_errors(req),
+	};
 	buf_init_secret(&s->asked.headers, LLM_HEADERS_TEXT_MAX);
 	req->has_secrets = true;
 }
@@ -275,7 +278,7 @@ static bool save_body(struct db *db, struct write *w, struct err *e)
 		ok = llm_config_create(db, req->app->keys, id, &req->org_id, &s->asked.change, &w->problem, e);
 	else
 		ok = llm_config_change(db, req->mem, req->app->keys, &req->org_id, id, &s->asked.change,
-				       req->request_id, &s->apps, &w->problem, e);
+				       req->request_id, &s->changed, &w->problem, e);
 	if (!ok)
 		return false;
 	log_no_key(w, e);
@@ -307,6 +310,20 @@ static enum next answer_uncertain(struct request *req, struct response *res, con
 	return refuse(res, PROBLEM_OUTCOME_UNKNOWN, NULL);
 }
 
+static enum next refuse_save(struct response *res, const struct write *w, struct saving *s)
+{
+	static const char again[] = "must be given again, or null, where provider or the scheme, host or port of "
+				    "base_url changes: a saved one is not sent elsewhere";
+
+	if (w->problem != PROBLEM_INVALID)
+		return refuse(res, w->problem, NULL);
+	if (s->changed.is_key_missing)
+		fields_fail(s->errors, "api_key", again);
+	if (s->changed.are_headers_missing)
+		fields_fail(s->errors, "extra_headers", again);
+	return refuse_fields(res, s->errors);
+}
+
 static enum next save(struct request *req, struct response *res, struct saving *s, struct err *e)
 {
 	bool is_new = id_is_set(&s->llm_config_id);
@@ -315,14 +332,14 @@ static enum next save(struct request *req, struct response *res, struct saving *
 	write_init(&w, req, save_body, s);
 	switch (write_run(&w, e)) {
 	case WRITE_DONE:
-		if (s->apps > 0) /* whoever holds one of them shall look at it */
+		if (s->changed.apps > 0) /* whoever holds one of them shall look at it */
 			(void)publish_change(req->app, &req->org_id, &(struct id){""}, ACTION_RELOAD,
 					     SOURCE_CONFIG_CHANGE, req->request_id);
 		if (is_new)
 			res->location = location_of(req, &s->llm_config_id);
 		return answer(res, is_new ? 201 : 200, render_llm_config(&s->after));
 	case WRITE_REFUSED:
-		return refuse(res, w.problem, NULL);
+		return refuse_save(res, &w, s);
 	case WRITE_FAILED:
 		break;
 	}
@@ -337,7 +354,7 @@ enum next h_llm_config_create(struct request *req, struct response *res, struct 
 	saving_init(&s, req);
 	s.asked.change.defaults = "{}";
 	s.llm_config_id = id_new();
-	if (read_asked(req, res, create_table, ARRAY_LEN(create_table), &s.asked, &next, e))
+	if (read_asked(req, res, create_table, ARRAY_LEN(create_table), &s.asked, s.errors, &next, e))
 		next = save(req, res, &s, e);
 	buf_clear(&s.asked.headers);
 	return next;
@@ -349,7 +366,7 @@ enum next h_llm_config_change(struct request *req, struct response *res, struct 
 	enum next next;
 
 	saving_init(&s, req);
-	if (read_asked(req, res, change_table, ARRAY_LEN(change_table), &s.asked, &next, e))
+	if (read_asked(req, res, change_table, ARRAY_LEN(change_table), &s.asked, s.errors, &next, e))
 		next = save(req, res, &s, e);
 	buf_clear(&s.asked.headers);
 	return next;

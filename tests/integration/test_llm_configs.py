@@ -207,7 +207,7 @@ def test_a_change_leaves_the_rest_and_is_a_new_generation(stack, org):
         return r.json
 
     assert changed() == llm == changed(name=llm["name"], base_url=llm["base_url"] + "/", defaults={"a": 1})
-    now = changed(base_url="https://1.0.0.1")
+    now = changed(base_url="https://1.1.1.1/v2")
     assert (now["generation"], now["key_hint"], now["extra_headers"], now["defaults"]) == (2, "…wxyz", ["X-A"], {"a": 1})
     assert changed(name="renamed")["generation"] == 2
     now = changed(api_key=None)
@@ -220,6 +220,25 @@ def test_a_change_leaves_the_rest_and_is_a_new_generation(stack, org):
     of_it = f"WHERE {{}} = '{llm['llm_config_id']}'"
     assert stack.db.number("SELECT COUNT(*) FROM llm_config_generations " + of_it.format("llm_config_id")) == 1
     assert stack.db.number("SELECT COUNT(*) FROM sealed_values " + of_it.format("owner_id")) == 1
+
+
+def test_a_saved_secret_is_not_sent_elsewhere(org):
+    """Who may change an LLM config never sees its key, and so does not by letting it lead to a server of their own."""
+    llm = org.llm_config(api_key=KEY, extra_headers={"X-A": "1"})
+    item = path(org, llm["llm_config_id"])
+    for fields in ({"base_url": "https://1.0.0.1/v1"}, {"base_url": "https://1.1.1.1:444/v1"}, {"base_url": "http://1.1.2.1/v1"},
+                   {"provider": "anthropic"}, {"provider": "anthropic", "base_url": "https://1.0.0.1", "name": "x", "defaults": {}}):
+        said = errors(org.admin.patch(item, fields))
+        assert sorted(said) == ["api_key", "extra_headers"] and set(said.values()) == {
+            "must be given again, or null, where provider or the scheme, host or port of base_url changes: a saved one is not sent elsewhere"}
+        assert list(errors(org.admin.patch(item, {**fields, "api_key": "k" * 16}))) == ["extra_headers"]
+        assert list(errors(org.admin.patch(item, {**fields, "extra_headers": {"X-A": "1"}}))) == ["api_key"]
+        assert org.admin.get(item).json == llm
+    assert org.admin.patch(item, {"base_url": "https://1.1.1.1:443/other"}).status == 200
+    moved = org.admin.patch(item, {"base_url": "https://1.0.0.1", "api_key": "k" * 16, "extra_headers": None})
+    assert moved.status == 200 and (moved.json["key_hint"], moved.json["extra_headers"]) == ("…kkkk", []), moved
+    assert org.admin.patch(item, {"provider": "anthropic", "api_key": None}).json["has_key"] is False
+    assert org.admin.patch(item, {"provider": "openai", "base_url": "https://1.1.1.1"}).status == 200
 
 
 # --- Apps ---

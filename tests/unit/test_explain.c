@@ -468,7 +468,7 @@ static bool llm_steps(struct db *d, void *closure, struct err *e)
 	const struct llm_steps *s = closure;
 	struct llm_config_user *users;
 	enum problem problem;
-	uint64_t apps;
+	struct llm_config_changed changed;
 	unsigned count;
 
 	fixture_run(d, "UPDATE orchestrator_instances SET llm_config_id = NULL WHERE instance_id = '%s'", app.text);
@@ -477,9 +477,9 @@ static bool llm_steps(struct db *d, void *closure, struct err *e)
 		return false;
 	fixture_run(d, "UPDATE orchestrator_instances SET llm_config_id = '%s' WHERE instance_id = '%s'", s->made.text,
 		    app.text);
-	if (!llm_config_change(d, fx.mem, s->ring, &org, &s->made, &change, NULL, &apps, &problem, e))
+	if (!llm_config_change(d, fx.mem, s->ring, &org, &s->made, &change, NULL, &changed, &problem, e))
 		return false;
-	CU_ASSERT_EQUAL(apps, 1);
+	CU_ASSERT_EQUAL(changed.apps, 1);
 	CU_ASSERT_EQUAL(problem, PROBLEM_NONE);
 	if (!llm_config_users(d, fx.mem, &org, &s->made, PAGE, &users, &count, e))
 		return false;

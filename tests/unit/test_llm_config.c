@@ -92,7 +92,7 @@ static const struct llm_config_change no_change = {.provider = -1};
 struct call {
 	struct id org, id;
 	struct llm_config_change change;
-	uint64_t apps;
+	struct llm_config_changed changed;
 	enum problem problem;
 };
 
@@ -112,7 +112,7 @@ static bool change_body(struct db *db, void *closure, struct err *e)
 {
 	struct call *c = closure;
 
-	return llm_config_change(db, fx.mem, ring, &c->org, &c->id, &c->change, "req-1", &c->apps, &c->problem, e) &&
+	return llm_config_change(db, fx.mem, ring, &c->org, &c->id, &c->change, "req-1", &c->changed, &c->problem, e) &&
 	       end(c, e);
 }
 
@@ -170,14 +170,14 @@ static struct llm_config_view get(const struct id *id)
 	return view;
 }
 
-static uint64_t change_apps; /* of the last change */
+static struct llm_config_changed changed; /* of the last change */
 
 static enum problem change(const struct id *id, struct llm_config_change what)
 {
 	struct call c = {.org = org, .id = *id, .change = what};
 	enum problem problem = run(change_body, &c);
 
-	change_apps = c.apps;
+	changed = c.changed;
 	return problem;
 }
 
@@ -452,11 +452,11 @@ static void a_change_leaves_the_rest(void)
 	struct llm_config_change what = no_change;
 	struct llm_config_view view;
 
-	what.base_url = "http://other.example.com";
+	what.base_url = "https://API.example.com:443/v2";
 	CU_ASSERT_EQUAL(change(&id, what), PROBLEM_NONE);
 	view = get(&id);
 	CU_ASSERT_EQUAL(view.generation, 2);
-	CU_ASSERT_STRING_EQUAL(view.base_url, "http://other.example.com");
+	CU_ASSERT_STRING_EQUAL(view.base_url, "https://API.example.com:443/v2");
 	CU_ASSERT_STRING_EQUAL(view.defaults, "{\"temperature\":0}");
 	CU_ASSERT_STRING_EQUAL(view.key_hint, "wxyz");
 	/* The same sealed key, which was not opened for it. */
@@ -470,6 +470,74 @@ static void a_change_leaves_the_rest(void)
 	CU_ASSERT_PTR_NULL(view.key_hint);
 	CU_ASSERT_EQUAL(secrets_of(&id), 0);
 	CU_ASSERT_EQUAL(generations_of(&id), 1);
+}
+
+/* What is given with the change, and what is said to be missing. */
+static const struct {
+	int line;
+	int provider;
+	const char *base_url;
+	enum llm_secret_step key_step, headers_step;
+	bool is_key_missing, are_headers_missing;
+} moves[] = {
+	{__LINE__, LLM_ANTHROPIC, NULL, LLM_SECRET_KEEP, LLM_SECRET_KEEP, true, true},
+	{__LINE__, -1, "https://other.example.com/v1", LLM_SECRET_KEEP, LLM_SECRET_KEEP, true, true},
+	{__LINE__, -1, "https://api.example.com.other.com/v1", LLM_SECRET_KEEP, LLM_SECRET_KEEP, true, true},
+	{__LINE__, -1, "http://api.example.com/v1", LLM_SECRET_KEEP, LLM_SECRET_KEEP, true, true},
+	{__LINE__, -1, "http://api.example.com:443/v1", LLM_SECRET_KEEP, LLM_SECRET_KEEP, true, true},
+	{__LINE__, -1, "https://api.example.com:444/v1", LLM_SECRET_KEEP, LLM_SECRET_KEEP, true, true},
+	{__LINE__, -1, "https://other.example.com/v1", LLM_SECRET_SET, LLM_SECRET_KEEP, false, true},
+	{__LINE__, -1, "https://other.example.com/v1", LLM_SECRET_KEEP, LLM_SECRET_SET, true, false},
+	{__LINE__, -1, "https://other.example.com/v1", LLM_SECRET_SET, LLM_SECRET_REMOVE, false, false},
+	{__LINE__, LLM_ANTHROPIC, NULL, LLM_SECRET_REMOVE, LLM_SECRET_SET, false, false},
+	{__LINE__, LLM_OPENAI, "https://API.example.com:443/other", LLM_SECRET_KEEP, LLM_SECRET_KEEP, false, false},
+};
+
+static struct id made_with_headers(const char *name)
+{
+	struct call c = new_values(&org, name);
+
+	c.change.headers_step = LLM_SECRET_SET;
+	c.change.headers = "{\"X-Team\":\"seven\"}";
+	c.change.header_names = "[\"X-Team\"]";
+	CU_ASSERT_EQUAL_FATAL(run(create_body, &c), PROBLEM_NONE);
+	return c.id;
+}
+
+static void a_saved_secret_does_not_follow_to_another_place(void)
+{
+	for (size_t i = 0; i < ARRAY_LEN(moves); i++) {
+		struct id id = made_with_headers(id_new().text);
+		bool is_refused = moves[i].is_key_missing || moves[i].are_headers_missing;
+		struct llm_config_change what = {
+			.provider = moves[i].provider,
+			.base_url = moves[i].base_url,
+			.key_step = moves[i].key_step,
+			.key = "another",
+			.key_len = 7,
+			.headers_step = moves[i].headers_step,
+			.headers = "{\"X-Team\":\"eight\"}",
+			.header_names = "[\"X-Team\"]",
+		};
+
+		CHECK_ROW(&moves[i], change(&id, what) == (is_refused ? PROBLEM_INVALID : PROBLEM_NONE));
+		CHECK_ROW(&moves[i], changed.is_key_missing == moves[i].is_key_missing);
+		CHECK_ROW(&moves[i], changed.are_headers_missing == moves[i].are_headers_missing);
+		CHECK_ROW(&moves[i], get(&id).generation == (is_refused ? 1 : 2));
+	}
+}
+
+static void without_a_secret_it_may_lead_anywhere(void)
+{
+	struct call c = new_values(&org, "open");
+	struct llm_config_change what = no_change;
+
+	c.change.key_step = LLM_SECRET_KEEP;
+	CU_ASSERT_EQUAL(run(create_body, &c), PROBLEM_NONE);
+	what.provider = LLM_ANTHROPIC;
+	what.base_url = "https://other.example.com";
+	CU_ASSERT_EQUAL(change(&c.id, what), PROBLEM_NONE);
+	CU_ASSERT_EQUAL(get(&c.id).generation, 2);
 }
 
 static void a_new_name_is_no_new_version(void)
@@ -522,7 +590,7 @@ static void exactly_the_apps_that_use_it_are_reloaded(void)
 		org.text, used.text, unused.text, w1.incarnation.text, org.text);
 	CU_ASSERT_EQUAL(get(&used).used_by, 10);
 	CU_ASSERT_EQUAL(change(&used, new_defaults("{}")), PROBLEM_NONE);
-	CU_ASSERT_EQUAL(change_apps, 10);
+	CU_ASSERT_EQUAL(changed.apps, 10);
 	CU_ASSERT_EQUAL(fixture_number("SELECT COUNT(*) FROM operations WHERE org_id = ?", &org), 10);
 	CU_ASSERT_EQUAL(fixture_number("SELECT COUNT(DISTINCT o.operation_id) FROM operations o JOIN "
 				       "orchestrator_instances i USING (instance_id) WHERE o.action = 'reload' AND "
@@ -658,19 +726,13 @@ static bool opens(const struct llm_config *llm, const char *expected)
 
 static void a_claim_hands_the_llm_config_to_the_build(void)
 {
-	struct call c = new_values(&org, "claimed");
-	struct id app;
+	struct id id = made_with_headers("claimed"), app = app_with(&id, "hot", "loaded");
 
-	c.change.headers_step = LLM_SECRET_SET;
-	c.change.headers = "{\"X-Team\":\"seven\"}";
-	c.change.header_names = "[\"X-Team\"]";
-	CU_ASSERT_EQUAL(run(create_body, &c), PROBLEM_NONE);
-	app = app_with(&c.id, "hot", "loaded");
 	(void)fixture_operation(&app, "load", 1);
 
 	struct app_row row = claimed(&app);
 	CU_ASSERT_PTR_NOT_NULL_FATAL(row.llm);
-	CU_ASSERT_TRUE(id_equal(&row.llm->llm_config_id, &c.id));
+	CU_ASSERT_TRUE(id_equal(&row.llm->llm_config_id, &id));
 	CU_ASSERT_TRUE(id_equal(&row.llm->org_id, &org));
 	CU_ASSERT_EQUAL(row.llm->generation, 1);
 	CU_ASSERT_EQUAL(row.llm->provider, LLM_OPENAI);
@@ -1004,6 +1066,8 @@ static CU_TestInfo cases[] = {
 	CASE(pages_show_all_of_an_org_once),
 	CASE(a_change_that_changes_nothing_writes_nothing),
 	CASE(a_change_leaves_the_rest),
+	CASE(a_saved_secret_does_not_follow_to_another_place),
+	CASE(without_a_secret_it_may_lead_anywhere),
 	CASE(a_new_name_is_no_new_version),
 	CASE(exactly_the_apps_that_use_it_are_reloaded),
 	CASE(the_990_others_are_the_same_for_their_workers),
