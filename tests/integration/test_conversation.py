@@ -11,7 +11,7 @@ sys.path.insert(0, str(SOURCE / "tests/fake"))
 import provider as fake  # noqa: E402
 
 OPTIONS = {"llm": {"allowed_networks": "127.0.0.0/8", "attempts_max": 1}}
-ALLOWED = ["model call failed", "conversation not (begun|saved)", "database", "lost", "statistics not", "recovery pass failed", "lease"]
+ALLOWED = ["model call failed", "conversation not (begun|saved)", "database", "lost", "statistics not", "recovery pass failed", "lease", "reconcile"]
 
 
 @pytest.fixture(scope="module")
