@@ -38,6 +38,8 @@
 #define DRAIN_BATCH 64
 #define DRAIN_TIMEOUT_MS 5000
 #define DRAIN_FLUSH_MS 2000
+#define GIVE_BACK_COUNT 32
+#define GIVE_BACK_BYTES 65536
 
 struct bus_sub {
 	struct bus *bus;
@@ -409,10 +411,58 @@ int bus_msg_status(const struct bus_msg *m)
 	return (int)strtol(status, NULL, 10);
 }
 
+/*
+ * The library frees a received message on a thread of its own, and each one that is given back wakes that thread. So
+ * they are given back in batches, for which it wakes once.
+ */
+static struct {
+	pthread_mutex_t mutex;
+	natsMsg *msgs[GIVE_BACK_COUNT];
+	size_t count, bytes;
+} given = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+
+/* Takes the batch when it is large enough, or in any case. */
+static size_t take_given(natsMsg **ret_batch, bool in_any_case)
+{
+	size_t count = 0;
+
+	if (in_any_case || given.count == GIVE_BACK_COUNT || given.bytes > GIVE_BACK_BYTES) {
+		count = given.count;
+		memcpy(ret_batch, given.msgs, count * sizeof(given.msgs[0]));
+		given.count = given.bytes = 0;
+	}
+	return count;
+}
+
+static void give_back(natsMsg *const *batch, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		natsMsg_Destroy(batch[i]);
+}
+
+static void give_back_all(void)
+{
+	natsMsg *batch[GIVE_BACK_COUNT];
+
+	(void)pthread_mutex_lock(&given.mutex);
+	size_t count = take_given(batch, true);
+	(void)pthread_mutex_unlock(&given.mutex);
+	give_back(batch, count);
+}
+
 void bus_msg_free(struct bus_msg **m)
 {
-	natsMsg_Destroy(nats_msg(*m));
+	natsMsg *batch[GIVE_BACK_COUNT], *msg = nats_msg(*m);
+
 	*m = NULL;
+	if (!msg)
+		return;
+	(void)pthread_mutex_lock(&given.mutex);
+	given.msgs[given.count++] = msg;
+	given.bytes += (size_t)natsMsg_GetDataLength(msg);
+	size_t count = take_given(batch, false);
+	(void)pthread_mutex_unlock(&given.mutex);
+	give_back(batch, count);
 }
 
 /* --- subscriptions --- */
@@ -678,5 +728,6 @@ void bus_close(struct bus **bus)
 	(void)pthread_mutex_unlock(&b->mutex);
 	destroy_all(&b->subs);
 	destroy_all(&b->dead);
+	give_back_all();
 	bus_free(b);
 }

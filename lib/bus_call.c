@@ -5,8 +5,10 @@
  * each request would cost more and are where the client library is weakest.
  *
  * The token names a slot of the table and the slot's generation, so that a late
- * reply to an ended call finds nobody. The table's mutex is held while a reply
- * is handed to a call: whoever ended a call under it can free the call.
+ * reply to an ended call finds nobody. Calls are used again and freed with their
+ * table, so a reply is handed over, and its waiter woken, under no lock of the table:
+ * one that was ended meanwhile has another generation, and whoever is woken by
+ * mistake looks and goes on waiting.
  */
 #include "lib/bus_private.h"
 #include "lib/cond.h"
@@ -33,8 +35,11 @@ struct reply {
 struct bus_call {
 	struct call_table *table;
 	uint32_t slot;
-	pthread_mutex_t mutex;
+	struct bus_call *next_free; /* under the table's mutex */
+	pthread_mutex_t mutex;      /* what follows */
 	pthread_cond_t changed;
+	bool is_open;
+	uint32_t generation;
 	struct reply *first, **end;
 	size_t count, count_max;
 	bool is_overflown, has_no_responders, is_down;
@@ -42,17 +47,11 @@ struct bus_call {
 	bool is_fd_readable;
 };
 
-struct call_slot {
-	struct bus_call *call; /* NULL: free */
-	uint32_t generation;
-	uint32_t next_free;
-};
-
 struct call_table {
 	pthread_mutex_t mutex;
-	struct call_slot *slots;
+	struct bus_call **calls; /* by slot */
 	uint32_t count;
-	uint32_t first_free; /* count: none */
+	struct bus_call *first_free;
 };
 
 /* --- the table --- */
@@ -72,64 +71,85 @@ void call_table_free(struct call_table **table)
 	*table = NULL;
 	if (!t)
 		return;
+	for (uint32_t i = 0; i < t->count; i++) {
+		(void)pthread_cond_destroy(&t->calls[i]->changed);
+		(void)pthread_mutex_destroy(&t->calls[i]->mutex);
+		free(t->calls[i]);
+	}
 	(void)pthread_mutex_destroy(&t->mutex);
-	free(t->slots);
+	free(t->calls);
 	free(t);
 }
 
-/* With the mutex held and no slot free. */
+/* With the mutex held and no call free. */
 static void table_grow(struct call_table *table)
 {
 	uint32_t count = table->count > 0 ? 2 * table->count : 64;
 
-	table->slots = xrealloc(table->slots, count * sizeof(*table->slots));
-	for (uint32_t i = table->count; i < count; i++)
-		table->slots[i] = (struct call_slot){.next_free = i + 1};
-	table->first_free = table->count;
+	table->calls = xrealloc(table->calls, count * sizeof(*table->calls));
+	for (uint32_t i = table->count; i < count; i++) {
+		struct bus_call *call = xcalloc(1, sizeof(*call));
+
+		(void)pthread_mutex_init(&call->mutex, NULL);
+		cond_init(&call->changed);
+		call->table = table;
+		call->slot = i;
+		call->fd = -1;
+		call->next_free = table->first_free;
+		table->first_free = call;
+		table->calls[i] = call;
+	}
 	table->count = count;
 }
 
-/* Returns the generation of the call's slot. */
-static uint32_t table_add(struct call_table *table, struct bus_call *call)
+static struct bus_call *table_take(struct call_table *table)
 {
-	struct call_slot *slot;
-	uint32_t generation;
+	struct bus_call *call;
 
 	(void)pthread_mutex_lock(&table->mutex);
-	if (table->first_free == table->count)
+	if (!table->first_free)
 		table_grow(table);
-	call->slot = table->first_free;
-	slot = &table->slots[call->slot];
-	table->first_free = slot->next_free;
-	slot->call = call;
-	generation = ++slot->generation;
+	call = table->first_free;
+	table->first_free = call->next_free;
 	(void)pthread_mutex_unlock(&table->mutex);
-	return generation;
+	return call;
 }
 
-static void table_remove(struct call_table *table, const struct bus_call *call)
+static void table_give(struct bus_call *call)
 {
-	struct call_slot *slot;
+	struct call_table *table = call->table;
 
 	(void)pthread_mutex_lock(&table->mutex);
-	slot = &table->slots[call->slot];
-	slot->call = NULL;
-	slot->next_free = table->first_free;
-	table->first_free = call->slot;
+	call->next_free = table->first_free;
+	table->first_free = call;
 	(void)pthread_mutex_unlock(&table->mutex);
 }
 
-/* With the mutex held. NULL for an ended call, and for what is no token of ours. */
-static struct bus_call *table_find(struct call_table *table, const char *subject)
+/* <slot>-<generation>, both in hexadecimal. */
+static bool parse_token(const char *subject, uint32_t *ret_slot, uint32_t *ret_generation)
 {
 	const char *token = strrchr(subject, '.');
-	uint32_t slot, generation;
+	char *rest;
 
-	if (!token || sscanf(token, ".%" SCNx32 "-%" SCNx32, &slot, &generation) != 2)
-		return NULL;
-	if (slot >= table->count || table->slots[slot].generation != generation)
-		return NULL;
-	return table->slots[slot].call;
+	if (!token)
+		return false;
+	*ret_slot = (uint32_t)strtoul(token + 1, &rest, 16);
+	if (rest == token + 1 || *rest != '-')
+		return false;
+	*ret_generation = (uint32_t)strtoul(rest + 1, &rest, 16);
+	return *rest == '\0';
+}
+
+/* NULL for what is no slot of ours. Whether the call in it is the one that is meant, its generation tells. */
+static struct bus_call *table_find(struct call_table *table, uint32_t slot)
+{
+	struct bus_call *call = NULL;
+
+	(void)pthread_mutex_lock(&table->mutex);
+	if (slot < table->count)
+		call = table->calls[slot];
+	(void)pthread_mutex_unlock(&table->mutex);
+	return call;
 }
 
 /* --- receiving --- */
@@ -172,10 +192,9 @@ static struct bus_msg *queue_take(struct bus_call *call)
 	return m;
 }
 
-/* Takes m over. */
-static void call_receive(struct bus_call *call, struct bus_msg *m)
+/* With the call's mutex held. NULL, or m where there is no place for it. */
+static struct bus_msg *call_receive(struct bus_call *call, struct bus_msg *m)
 {
-	(void)pthread_mutex_lock(&call->mutex);
 	if (bus_msg_status(m) == STATUS_NO_RESPONDERS) {
 		call->has_no_responders = true;
 	} else if (call->is_overflown || call->count == call->count_max) {
@@ -185,54 +204,58 @@ static void call_receive(struct bus_call *call, struct bus_msg *m)
 		m = NULL;
 	}
 	show_on_fd(call);
-	(void)pthread_cond_signal(&call->changed);
-	(void)pthread_mutex_unlock(&call->mutex);
-	bus_msg_free(&m);
+	return m;
 }
 
 void call_table_deliver(void *closure, struct bus_msg *m)
 {
-	struct call_table *table = ((struct bus *)closure)->calls;
-	struct bus_call *call;
+	struct bus_call *call = NULL;
+	uint32_t slot, generation;
 
-	(void)pthread_mutex_lock(&table->mutex);
-	call = table_find(table, bus_msg_subject(m));
-	if (call)
-		call_receive(call, m);
-	(void)pthread_mutex_unlock(&table->mutex);
-	if (!call)
-		bus_msg_free(&m);
+	if (parse_token(bus_msg_subject(m), &slot, &generation))
+		call = table_find(((struct bus *)closure)->calls, slot);
+	if (call) {
+		(void)pthread_mutex_lock(&call->mutex);
+		if (call->is_open && call->generation == generation)
+			m = call_receive(call, m);
+		(void)pthread_mutex_unlock(&call->mutex);
+		/* Behind the unlock, so that whoever wakes need not wait for it. */
+		(void)pthread_cond_signal(&call->changed);
+	}
+	bus_msg_free(&m);
 }
 
 void call_table_connection_lost(struct call_table *table)
 {
 	(void)pthread_mutex_lock(&table->mutex);
 	for (uint32_t i = 0; i < table->count; i++) {
-		struct bus_call *call = table->slots[i].call;
+		struct bus_call *call = table->calls[i];
 
-		if (!call)
-			continue;
 		(void)pthread_mutex_lock(&call->mutex);
 		call->is_down = true;
-		show_on_fd(call);
-		(void)pthread_cond_signal(&call->changed);
+		if (call->is_open)
+			show_on_fd(call);
 		(void)pthread_mutex_unlock(&call->mutex);
+		(void)pthread_cond_signal(&call->changed);
 	}
 	(void)pthread_mutex_unlock(&table->mutex);
 }
 
 /* --- calling --- */
 
-static struct bus_call *call_new(struct bus *bus)
+static struct bus_call *call_open(struct bus *bus)
 {
-	struct bus_call *call = xcalloc(1, sizeof(*call));
+	struct bus_call *call = table_take(bus->calls);
 
-	(void)pthread_mutex_init(&call->mutex, NULL);
-	cond_init(&call->changed);
-	call->table = bus->calls;
+	(void)pthread_mutex_lock(&call->mutex);
+	call->is_open = true;
+	call->generation++;
+	call->first = NULL;
 	call->end = &call->first;
+	call->count = 0;
 	call->count_max = bus->options.call_queue_max > 0 ? bus->options.call_queue_max : QUEUE_MAX_DEFAULT;
-	call->fd = -1;
+	call->is_overflown = call->has_no_responders = call->is_down = call->is_fd_readable = false;
+	(void)pthread_mutex_unlock(&call->mutex);
 	return call;
 }
 
@@ -258,12 +281,11 @@ static bool publish_with_id(struct bus *bus, const char *subject, const char *re
 bool call_start(struct bus *bus, const char *subject, const char *msg_id, const void *data, size_t len,
 		struct bus_call **ret_call, struct err *e)
 {
-	struct bus_call *call = call_new(bus);
-	uint32_t generation = table_add(call->table, call);
+	struct bus_call *call = call_open(bus);
 	char reply[BUS_SUBJECT_MAX];
 	bool ok;
 
-	(void)snprintf(reply, sizeof(reply), "%s.c.%" PRIx32 "-%" PRIx32, bus->inbox, call->slot, generation);
+	(void)snprintf(reply, sizeof(reply), "%s.c.%" PRIx32 "-%" PRIx32, bus->inbox, call->slot, call->generation);
 	if (msg_id)
 		ok = publish_with_id(bus, subject, reply, msg_id, data, len, e);
 	else
@@ -317,17 +339,18 @@ void bus_call_end(struct bus_call **call)
 	*call = NULL;
 	if (!c)
 		return;
-	table_remove(c->table, c);
-	while (c->first) {
+	(void)pthread_mutex_lock(&c->mutex);
+	c->is_open = false;
+	(void)pthread_mutex_unlock(&c->mutex);
+	while (c->first) { /* nobody adds to it any more */
 		struct bus_msg *m = queue_take(c);
 
 		bus_msg_free(&m);
 	}
 	if (c->fd >= 0)
 		(void)close(c->fd);
-	(void)pthread_cond_destroy(&c->changed);
-	(void)pthread_mutex_destroy(&c->mutex);
-	free(c);
+	c->fd = -1;
+	table_give(c);
 }
 
 int bus_call_fd(struct bus_call *call)
