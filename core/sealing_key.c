@@ -102,10 +102,16 @@ bool sealing_key_list(struct db *db, struct arena *mem, struct sealing_key **ret
 	return true;
 }
 
+/* Who has waited for a switch stands where the old one was, and the new one may lie before it in the index: so what is
+ * not found is looked for once more, from the start. */
 bool sealing_key_current(struct db *db, struct keyring_key *ret_key, bool *ret_found, struct err *e)
 {
-	db_use(db, SQL_KEY_CURRENT);
-	enum db_result result = sql_first(db, e);
+	enum db_result result = DB_DONE;
+
+	for (unsigned looks = 0; looks < 2 && result == DB_DONE; looks++) {
+		db_use(db, SQL_KEY_CURRENT);
+		result = sql_first(db, e);
+	}
 	if (result == DB_ROW)
 		key_from_row(db, 0, ret_key);
 	*ret_found = result == DB_ROW;

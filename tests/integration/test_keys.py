@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The key ring: made, copied, checked, rotated while everything works; and everything that may be wrong with it."""
+import contextlib
 import json
+import subprocess
 import threading
 
 import pytest
 
 import harness
-from harness import Background, eventually
+from harness import PATH, Background, eventually, user_name
 
 KEY = "sk-0123456789-abcdef-wxyz"
 
@@ -121,6 +123,38 @@ def test_a_rotation_while_everything_works(stack):
     assert org.admin.post(path(org), body()).status == 201
     audit = [row[0] for row in stack.db.run("SELECT action FROM audit_log WHERE action LIKE 'key.%' ORDER BY audit_id")]
     assert audit == ["key.new", "key.new", "key.current", "key.retire"]
+
+
+@contextlib.contextmanager
+def switching(stack, key_id):
+    """The transaction in which that key becomes the current one: within the block none is, and behind it that one."""
+    client = subprocess.Popen(
+        ["mariadb", "--no-defaults", f"--socket={stack.db.socket}", f"--user={user_name()}", "--batch", "--unbuffered",
+         "--skip-column-names", "hearth"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={"PATH": PATH})
+    try:
+        client.stdin.write("START TRANSACTION; UPDATE sealing_keys SET state = 'old' WHERE state = 'current'; SELECT 'begun';\n")
+        client.stdin.flush()
+        assert client.stdout.readline().strip() == "begun"
+        yield
+        client.stdin.write(f"UPDATE sealing_keys SET state = 'current' WHERE key_id = '{key_id}'; COMMIT;\n")
+    finally:
+        client.communicate()
+
+
+def test_who_saves_during_a_switch_seals_with_the_new_key(stack):
+    """Whichever of the two ids comes first in an index."""
+    org = stack.new_org()
+    first, = keys(stack)
+    second = stack.ctl("keys", "new").strip()
+    eventually(lambda: is_distributed(stack), 30)
+    for key_id in (second, first):
+        with switching(stack, key_id):
+            saving = Background(org.admin.post, path(org), body(name=f"with {key_id}"))
+            eventually(lambda: stack.db.number("SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'") == 1,
+                       what="who saves waits for the switch")
+        r = saving.join()
+        assert r.status == 201, r
+        assert stack.db.value(f"SELECT key_id FROM sealed_values WHERE owner_id = '{r.json['llm_config_id']}'") == key_id
 
 
 def test_a_key_that_still_seals_is_not_retired(stack):
