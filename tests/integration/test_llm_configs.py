@@ -246,13 +246,15 @@ def test_a_saved_secret_is_not_sent_elsewhere(org):
 
 def test_an_app_names_one_of_its_own_org(stack, org):
     llm = org.llm_config()
-    for wrong in ("nothing", "", None, 7, "019ac5a0-0000-7000-8000-000000000000"):
+    none, other_orgs = "019ac5a0-0000-7000-8000-000000000000", stack.new_org().llm_config()["llm_config_id"]
+    for wrong in ("nothing", "", None, 7, none, other_orgs):
         assert "config.llm_config_id" in errors(agent(org, wrong))
     app = agent(org, llm["llm_config_id"])
     assert app.status == 201 and app.json["config"]["llm_config_id"] == llm["llm_config_id"], app
     app = app.json["instance_id"]
-    r = org.admin.patch(org.admin.app_path(app, "/config"), {"config": {"llm_config_id": "019ac5a0-0000-7000-8000-000000000000", "model": "m"}})
-    assert "config.llm_config_id" in errors(r)
+    for wrong in (none, other_orgs):
+        r = org.admin.patch(org.admin.app_path(app, "/config"), {"config": {"llm_config_id": wrong, "model": "m"}})
+        assert "config.llm_config_id" in errors(r)
     assert org.admin.app(app)["config"]["llm_config_id"] == llm["llm_config_id"]
     assert org.admin.get(path(org, llm["llm_config_id"])).json["used_by"] == 1
 
@@ -291,11 +293,13 @@ def test_a_change_reloads_the_apps_that_use_it_and_no_other(stack, org):
         apps[name] = r.json["instance_id"]
         stack.db.run(f"UPDATE orchestrator_instances SET desired_state = 'loaded' WHERE instance_id = '{apps[name]}'")
     stack.allow("App failed", "model call failed")
+    before = org.admin.app(apps["uses another"])
     assert org.admin.patch(path(org, llm["llm_config_id"]), {"defaults": {"a": 1}}).status == 200
     changes = [op for op in org.admin.operations(apps["uses"]) if op["source"] == "config_change"]
     assert [(op["action"], op["generation"]) for op in changes] == [("reload", 2)]
     assert not [op for op in org.admin.operations(apps["uses another"]) if op["source"] == "config_change"]
-    # It is worked on: the event was published, and a worker looked.
+    assert org.admin.app(apps["uses another"])["generation"] == before["generation"]
+    # It is worked on: nobody holds a copy, so recovery publishes it, and a worker looks.
     eventually(lambda: org.admin.operation(changes[0]["operation_id"])["state"] != "accepted", 30)
     org.suspend()
 
