@@ -253,6 +253,14 @@ def hang_after(*pieces):
     return answer
 
 
+def trickle(h):
+    """A page without end, a little at a time."""
+    h.head(content_type="text/plain")
+    while not h.wait_gone(0.5):
+        h.say("x")
+    h.server.provider.note_gone()
+
+
 def raw(*pieces, content_type="text/event-stream", is_cut=False):
     """Bytes as they are, a piece a chunk; is_cut: the connection breaks behind them."""
     def answer(h):

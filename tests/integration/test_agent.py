@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """AI Apps with a model: turns, tools, bounds, cancelling, a provider that is odd, slow, failing or dead."""
 import json
+import re
 import sys
 import threading
 import time
@@ -62,6 +63,14 @@ def test_a_turn_is_streamed_as_it_comes(org, provider, llm):
     assert last["role"] == "user" and "hi" in json.dumps(last["content"])
 
 
+def results_in(asked):
+    """What the model was told of its tool calls at last: (id, result), in either dialect."""
+    last = asked["messages"][-1]
+    if last["role"] == "user":
+        return [(part["tool_use_id"], "".join(p["text"] for p in part["content"])) for part in last["content"]]
+    return [(m["tool_call_id"], m["content"]) for m in asked["messages"] if m["role"] == "tool"]
+
+
 def test_tools_are_called_at_once_and_their_results_go_back(org, provider, llm):
     provider.script("t", fake.calls(("calculator", {"expression": "6*7"}), ("current_time", {})), fake.text("It is 42."))
     app = new_agent(org, llm, "t", tools=["calculator", "current_time"])
@@ -73,7 +82,9 @@ def test_tools_are_called_at_once_and_their_results_go_back(org, provider, llm):
     assert text_of(events) == "It is 42."
     assert [e.data["hop"] for e in events if e.name == "agent"] == [1, 2]
     assert events[-1].data["usage"]["total_tokens"] == 24
-    assert "42" in json.dumps(provider.asked("t")[-1]["messages"])
+    # Each result with its call's id, in the order of the calls.
+    results = results_in(provider.asked("t")[-1])
+    assert [i for i, _ in results] == ["t0", "t1"] and results[0][1] == "42" and re.match(r"20\d\d-", results[1][1]), results
 
 
 @pytest.mark.parametrize("name,arguments,says", [
@@ -93,18 +104,21 @@ def again(h, body):
     fake.call("calculator", {"expression": "1"})(h)
 
 
-@pytest.mark.parametrize("limits,answer,code", [
-    ({"hops": 3}, again, "turn_limit"),
-    ({"tool_calls": 2}, again, "turn_limit"),
-    ({"tokens": 30}, again, "turn_limit"),
-    ({"bytes": 1024}, fake.endless, "turn_limit"),
-    ({"seconds": 1}, fake.hang, "turn_timeout"),
-    ({"seconds": 1}, fake.hang_after("so"), "turn_timeout"),
+@pytest.mark.parametrize("limits,answer,code,says,asks", [
+    ({"hops": 3}, again, "turn_limit", "more hops", 3),
+    ({"tool_calls": 2}, again, "turn_limit", "more tool calls", 3),
+    ({"tokens": 30}, again, "turn_limit", "more tokens", 3),  # 12 each time
+    ({"bytes": 1024}, fake.endless, "turn_limit", "answer is longer", 1),
+    ({"seconds": 1}, fake.hang, "turn_timeout", "took longer", 1),
+    ({"seconds": 1}, fake.hang_after("so"), "turn_timeout", "took longer", 1),
 ], ids=["hops", "tool calls", "tokens", "bytes", "seconds", "seconds in the middle"])
-def test_a_bound_ends_the_turn(org, provider, openai, limits, answer, code):
+def test_a_bound_ends_the_turn(org, provider, openai, limits, answer, code, says, asks):
     provider.script("b", answer)
     app = new_agent(org, openai, "b", tools=["calculator"], limits=limits)
-    assert org.member.chat(app).code == code
+    before = len(provider.asked("b"))
+    r = org.member.chat(app)
+    assert r.code == code and says in r.json["detail"], r  # this bound, and none of the others
+    assert len(provider.asked("b")) == before + asks
     error = org.member.chat_stream(app).rest()[-1]
     assert error.name == "error" and error.data["code"] == code
     provider.script("b", fake.text("fine"))
@@ -112,12 +126,12 @@ def test_a_bound_ends_the_turn(org, provider, openai, limits, answer, code):
 
 
 def test_the_arguments_of_tool_calls_count_too(org, provider, openai):
-    long = fake.call("calculator", {"expression": "1" + "0" * 400})
+    long = fake.call("calculator", {"expression": "1" + " " * 400})  # its result is short
     provider.script("ar", long, long, long, fake.text("x"))
     app = new_agent(org, openai, "ar", tools=["calculator"], limits={"bytes": 1024})
     r = org.member.chat(app)
-    assert r.code == "turn_limit", r
-    assert len(json.dumps(provider.asked("ar")[-1])) < 4000
+    assert r.code == "turn_limit" and "tool calls are longer" in r.json["detail"], r
+    assert len(provider.asked("ar")) == 3
 
 
 def test_a_whole_answer_longer_than_the_turn_may_hold_ends_it(org, provider, openai):
@@ -277,7 +291,7 @@ def test_a_client_that_hangs_up_stops_the_provider(stack, org, provider, openai,
 
     def page(h):
         begun.set()
-        fake.hang(h)
+        fake.trickle(h)
 
     def begin(h):
         begun.set()
@@ -290,7 +304,8 @@ def test_a_client_that_hangs_up_stops_the_provider(stack, org, provider, openai,
     stream.first()
     assert begun.wait(20)
     stream.hang_up()
-    eventually(lambda: provider.gone == gone + 1, 40, "the provider's side was hung up")
+    # A page that comes in time is given up by itself after 30 s: that does not count.
+    eventually(lambda: provider.gone == gone + 1, 9 if stage == "in a tool" else 40, "the provider's side was hung up")
     eventually(lambda: stack.next_flush()["turns_in_flight"] == 0, 20)
     provider.listing = None
 
@@ -309,6 +324,7 @@ def test_turns_beyond_the_apps_limit_wait_and_then_are_turned_away(org, provider
     waiting = [Background(org.member.chat, app) for _ in range(2)]
     late = [w.join() for w in waiting]  # the queue's deadline
     assert {r.code for r in late} == {"too_many_turns"} and {r.status for r in late} == {429}
+    assert {r.json["detail"] for r in late} == {"The turn waited as long as it may."}
     assert all(int(r.headers["Retry-After"]) >= 1 for r in late)
     gate.set()
     assert first.join().json["response"] == "ok"
