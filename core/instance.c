@@ -281,20 +281,6 @@ static bool check_room(struct db *db, const struct id *org_id, enum problem *ret
 	return true;
 }
 
-/* Runs a write whose only conflict is the name. */
-static bool write_named(struct db *db, enum problem *ret_problem, struct err *e)
-{
-	struct err reason = {0};
-
-	*ret_problem = PROBLEM_NONE;
-	if (db_exec(db, &reason))
-		return true;
-	if (reason.code != ERR_CONFLICT)
-		return err_set(e, reason.code, "%s", reason.text);
-	*ret_problem = PROBLEM_NAME_TAKEN;
-	return true;
-}
-
 static bool check_llm_config(struct db *db, const struct id *org_id, const struct id *llm_config_id,
 			     enum problem *ret_problem, struct err *e)
 {
@@ -329,7 +315,7 @@ bool instance_create(struct db *db, const struct instance *instance, const struc
 	db_bind_str(db, instance->config_hash);
 	db_bind_id(db, &llm_config_id);
 	db_bind_str(db, instance->active_plugin_ids ? instance->active_plugin_ids : "[]");
-	if (!write_named(db, ret_problem, e))
+	if (!sql_exec_named(db, ret_problem, e))
 		return false;
 	return *ret_problem != PROBLEM_NONE || version_record(db, &instance->instance_id, 1, &mark, e);
 }
@@ -505,7 +491,7 @@ static bool write_settings(struct db *db, const struct instance_change *change, 
 	db_bind_i64(db, next->is_deleted);
 	db_bind_i64(db, next->is_deleted);
 	db_bind_id(db, &next->instance_id);
-	return write_named(db, ret_problem, e);
+	return sql_exec_named(db, ret_problem, e);
 }
 
 static bool write_operation(struct db *db, const struct plan *plan, const struct id *operation_id,

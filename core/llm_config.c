@@ -520,20 +520,6 @@ static bool write_version(struct db *db, struct keyring *ring, struct version *v
 	return db_exec(db, e);
 }
 
-/* Runs a write whose only conflict is the name. */
-static bool write_named(struct db *db, enum problem *ret_problem, struct err *e)
-{
-	struct err reason = {0};
-
-	*ret_problem = PROBLEM_NONE;
-	if (db_exec(db, &reason))
-		return true;
-	if (reason.code != ERR_CONFLICT)
-		return err_set(e, reason.code, "%s", reason.text);
-	*ret_problem = PROBLEM_NAME_TAKEN;
-	return true;
-}
-
 bool llm_config_create(struct db *db, struct keyring *ring, const struct id *llm_config_id, const struct id *org_id,
 		       const struct llm_config_change *values, enum problem *ret_problem, struct err *e)
 {
@@ -551,7 +537,7 @@ bool llm_config_create(struct db *db, struct keyring *ring, const struct id *llm
 	db_bind_id(db, llm_config_id);
 	db_bind_id(db, org_id);
 	db_bind_str(db, values->name);
-	if (!write_named(db, ret_problem, e))
+	if (!sql_exec_named(db, ret_problem, e))
 		return false;
 	return *ret_problem != PROBLEM_NONE || write_version(db, ring, &v, values, ret_problem, e);
 }
@@ -638,7 +624,7 @@ static bool update_row(struct db *db, const struct version *v, enum problem *ret
 	db_bind_str(db, v->name);
 	db_bind_u64(db, v->generation);
 	db_bind_id(db, &v->llm_config_id);
-	return write_named(db, ret_problem, e);
+	return sql_exec_named(db, ret_problem, e);
 }
 
 static bool reload_apps(struct db *db, const struct version *v, const char *request_id, uint64_t *ret_apps,

@@ -63,21 +63,6 @@ void org_from_row(struct db *db, struct arena *mem, unsigned first, struct org *
 	ret_org->updated_at = sql_str(db, mem, first + ORG_UPDATED);
 }
 
-/* Runs a write whose only conflict is a name that another org has. */
-static bool write_named(struct db *db, enum problem *ret_problem, struct err *e)
-{
-	struct err reason = {0};
-
-	if (db_exec(db, &reason)) {
-		*ret_problem = PROBLEM_NONE;
-		return true;
-	}
-	if (reason.code != ERR_CONFLICT)
-		return err_set(e, reason.code, "%s", reason.text);
-	*ret_problem = PROBLEM_NAME_TAKEN;
-	return true;
-}
-
 bool org_create(struct db *db, const struct org *org, enum problem *ret_problem, struct err *e)
 {
 	db_use(db, SQL_ORG_INSERT);
@@ -88,7 +73,7 @@ bool org_create(struct db *db, const struct org *org, enum problem *ret_problem,
 	db_bind_u64(db, org->quota_hot);
 	db_bind_u64(db, org->quota_demand);
 	sql_bind_from(db, org->ttl_seconds, 0);
-	return write_named(db, ret_problem, e);
+	return sql_exec_named(db, ret_problem, e);
 }
 
 bool org_get(struct db *db, struct arena *mem, const struct id *org_id, struct org *ret_org, enum problem *ret_problem,
@@ -145,7 +130,7 @@ bool org_change(struct db *db, const struct id *org_id, const struct org_change 
 	db_bind_i64(db, change->ttl_seconds >= 0);
 	sql_bind_from(db, change->ttl_seconds, 1);
 	db_bind_id(db, org_id);
-	if (!write_named(db, ret_problem, e))
+	if (!sql_exec_named(db, ret_problem, e))
 		return false;
 	if (*ret_problem == PROBLEM_NONE && db_affected(db) == 0)
 		*ret_problem = PROBLEM_ORG_NOT_FOUND;

@@ -86,6 +86,19 @@ bool sql_exec_set(struct db *db, const char *const *sql, const struct id_set *se
 	return db_exec(db, e);
 }
 
+bool sql_exec_named(struct db *db, enum problem *ret_problem, struct err *e)
+{
+	struct err reason = {0};
+
+	*ret_problem = PROBLEM_NONE;
+	if (db_exec(db, &reason))
+		return true;
+	if (reason.code != ERR_CONFLICT)
+		return err_set(e, reason.code, "%s", reason.text);
+	*ret_problem = PROBLEM_NAME_TAKEN;
+	return true;
+}
+
 enum db_result sql_first(struct db *db, struct err *e)
 {
 	enum db_result result = db_step(db, e);

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "core/problem.h"
 #include "lib/db.h"
 #include "lib/id.h"
 #include "lib/macros.h"
@@ -119,6 +120,8 @@ void sql_use_set(struct db *db, const char *const *sql, const struct id_set *set
 void sql_bind_set(struct db *db, const struct id_set *set);
 /* The whole of it for a statement without other parameters; an empty set is done already. */
 bool sql_exec_set(struct db *db, const char *const *sql, const struct id_set *set, struct err *e) MUST_CHECK;
+/* Runs a write whose only conflict is that the name is taken; *ret_problem: PROBLEM_NONE or PROBLEM_NAME_TAKEN. */
+bool sql_exec_named(struct db *db, enum problem *ret_problem, struct err *e) MUST_CHECK;
 /* The only row of a statement: its columns stay readable. */
 enum db_result sql_first(struct db *db, struct err *e) MUST_CHECK;
 /* A column's text in mem, NULL where it is NULL. */
