@@ -26,6 +26,8 @@
 #define HEADER_NAME_MAX 64
 #define HEADER_VALUE_MAX 4096
 
+static const char SQL_LLM_LOCK_ORG[] = "SELECT 1 FROM organizations WHERE org_id = ? FOR UPDATE";
+static const char SQL_LLM_COUNT[] = "SELECT COUNT(*) FROM llm_configs WHERE org_id = ?";
 static const char SQL_LLM_INSERT[] = "INSERT INTO llm_configs (llm_config_id, org_id, name, created_at, updated_at) "
 				     "VALUES (?, ?, ?, UTC_TIMESTAMP(3), UTC_TIMESTAMP(3))";
 static const char SQL_LLM_GENERATION_INSERT[] =
@@ -520,6 +522,21 @@ static bool write_version(struct db *db, struct keyring *ring, struct version *v
 	return db_exec(db, e);
 }
 
+/* Who makes one more at the same time waits for the org's lock. */
+static bool check_room(struct db *db, const struct id *org_id, enum problem *ret_problem, struct err *e)
+{
+	db_use(db, SQL_LLM_LOCK_ORG);
+	db_bind_id(db, org_id);
+	if (!db_exec(db, e))
+		return false;
+	db_use(db, SQL_LLM_COUNT);
+	db_bind_id(db, org_id);
+	if (sql_first(db, e) != DB_ROW)
+		return false;
+	*ret_problem = db_col_u64(db, 0) < LLM_CONFIGS_MAX ? PROBLEM_NONE : PROBLEM_QUOTA_LLM_CONFIGS;
+	return true;
+}
+
 bool llm_config_create(struct db *db, struct keyring *ring, const struct id *llm_config_id, const struct id *org_id,
 		       const struct llm_config_change *values, enum problem *ret_problem, struct err *e)
 {
@@ -533,6 +550,10 @@ bool llm_config_create(struct db *db, struct keyring *ring, const struct id *llm
 		.defaults = values->defaults,
 	};
 
+	if (!check_room(db, org_id, ret_problem, e))
+		return false;
+	if (*ret_problem != PROBLEM_NONE)
+		return true;
 	db_use(db, SQL_LLM_INSERT);
 	db_bind_id(db, llm_config_id);
 	db_bind_id(db, org_id);

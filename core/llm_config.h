@@ -24,6 +24,7 @@ struct keyring;
 
 enum llm_provider { LLM_OPENAI, LLM_ANTHROPIC };
 
+#define LLM_CONFIGS_MAX 200 /* of an organization */
 #define LLM_NAME_MAX 100
 #define LLM_URL_MAX 2048
 #define LLM_HOST_SIZE 256
@@ -111,7 +112,7 @@ struct llm_config_change {
 
 /* The three that write do so in the caller's transaction, which rolls back where there is a problem. */
 
-/* PROBLEM_NAME_TAKEN, PROBLEM_NO_SEALING_KEY. */
+/* Locks the org. PROBLEM_QUOTA_LLM_CONFIGS, PROBLEM_NAME_TAKEN, PROBLEM_NO_SEALING_KEY. */
 bool llm_config_create(struct db *db, struct keyring *ring, const struct id *llm_config_id, const struct id *org_id,
 		       const struct llm_config_change *values, enum problem *ret_problem, struct err *e) MUST_CHECK;
 /* PROBLEM_LLM_CONFIG_NOT_FOUND, also for one of another org. */

@@ -35,6 +35,7 @@ static const struct {
 	[PROBLEM_INSTANCE_SUSPENDED] = {"instance_suspended", 409, "The AI App is suspended"},
 	[PROBLEM_QUOTA_INSTANCES] = {"quota_instances", 409, "The organization's quota of AI Apps is used up"},
 	[PROBLEM_QUOTA_HOT] = {"quota_hot", 409, "The organization's quota of hot AI Apps is used up"},
+	[PROBLEM_QUOTA_LLM_CONFIGS] = {"quota_llm_configs", 409, "The organization has as many LLM configs as it may"},
 	[PROBLEM_NAME_TAKEN] = {"name_taken", 409, "The name is taken"},
 	[PROBLEM_LLM_CONFIG_IN_USE] = {"llm_config_in_use", 409, "AI Apps use the LLM config"},
 	[PROBLEM_NO_SEALING_KEY] = {"no_sealing_key", 409, "There is no key to seal secrets with"},

@@ -145,6 +145,19 @@ def test_a_name_is_given_once(org):
     assert one["llm_config_id"] != two["llm_config_id"]
 
 
+def test_an_org_has_so_many_and_no_more(stack, org):
+    """Also where the last place is asked for many times at once."""
+    stack.db.run("INSERT INTO llm_configs (llm_config_id, org_id, name, created_at, updated_at) "
+                 f"SELECT UUID(), '{org.id}', CONCAT('llm ', seq), NOW(3), NOW(3) FROM seq_2_to_200")
+    busy = [Background(org.admin.post, path(org), body(name=f"one more {i}")) for i in range(24)]
+    answers = [one.join(60) for one in busy]
+    assert sorted((r.status, r.code) for r in answers) == [(201, None)] + 23 * [(409, "quota_llm_configs")], answers
+    last = next(r.json["llm_config_id"] for r in answers if r.status == 201)
+    assert org.admin.patch(path(org, last), {"name": "renamed"}).status == 200
+    assert org.admin.delete(path(org, last)).status == 204
+    assert org.admin.post(path(org), body()).status == 201
+
+
 # --- who ---
 
 

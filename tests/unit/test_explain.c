@@ -86,7 +86,7 @@ static void fill(void)
 		    app.text, org.text, ROWS, other.text, w1.text, org.text, ROWS);
 }
 
-/* Many LLM configs in the org, each with its key, and many Apps with another one of them. */
+/* Many LLM configs, some dozen of them of the org, each with its key, and many Apps with another one of these. */
 static void fill_llm_configs(void)
 {
 	fixture_run(
@@ -97,18 +97,19 @@ static void fill_llm_configs(void)
 		"INSERT INTO sealing_key_holders (process_id, key_id, program, host, fingerprint, seen_at) "
 		"SELECT UUID(), '', 'p', 'h', '', NOW(3) - INTERVAL 1 HOUR FROM seq_1_to_%d; "
 		"INSERT INTO llm_configs (llm_config_id, org_id, name, created_at, updated_at) "
-		"SELECT UUID(), '%s', CONCAT('l', seq), NOW(3), NOW(3) FROM seq_1_to_%d; "
+		"SELECT UUID(), IF(seq <= 60, '%s', (SELECT MAX(org_id) FROM organizations WHERE org_id <> '%s')), "
+		"CONCAT('l', seq), NOW(3), NOW(3) FROM seq_1_to_%d; "
 		"INSERT INTO sealed_values (sealed_id, purpose, org_id, owner_id, generation, key_id, sealed, "
 		"sealed_at) SELECT UUID(), 'llm_key', org_id, llm_config_id, 1, 'k2', 'x', NOW(3) FROM llm_configs; "
 		"INSERT INTO llm_config_generations (llm_config_id, generation, provider, base_url, key_sealed_id, "
 		"header_names, defaults, created_at) SELECT owner_id, 1, 'openai', 'http://h', sealed_id, '[]', '{}', "
 		"NOW(3) FROM sealed_values; "
 		"UPDATE orchestrator_instances i SET good_llm_generation = 1, "
-		"good_llm_config_id = (SELECT MIN(llm_config_id) FROM llm_configs); "
+		"good_llm_config_id = (SELECT MIN(llm_config_id) FROM llm_configs WHERE org_id = '%s'); "
 		"UPDATE orchestrator_instances i SET llm_config_id = good_llm_config_id WHERE org_id = '%s'; "
 		"ANALYZE TABLE sealing_keys, sealing_key_holders, llm_configs, sealed_values, "
 		"llm_config_generations, orchestrator_instances",
-		ROWS, org.text, ROWS, org.text);
+		ROWS, org.text, org.text, ROWS, org.text, org.text);
 }
 
 /* The App has had many versions, of which two are too old once there is a 201st; its good one is an old one. */
@@ -161,9 +162,9 @@ static void find_middles(void)
 		"SELECT token_id FROM api_tokens WHERE org_id IS NULL ORDER BY token_id LIMIT 1 OFFSET 1000", NULL);
 	middle.audit =
 		id_at("SELECT audit_id FROM audit_log WHERE org_id = ? ORDER BY audit_id LIMIT 1 OFFSET 1000", &org);
-	middle.llm_config = id_at(
-		"SELECT llm_config_id FROM llm_configs WHERE org_id = ? ORDER BY llm_config_id LIMIT 1 OFFSET 1000",
-		&org);
+	middle.llm_config =
+		id_at("SELECT llm_config_id FROM llm_configs WHERE org_id = ? ORDER BY llm_config_id LIMIT 1 OFFSET 30",
+		      &org);
 	middle.operation = id_at(
 		"SELECT operation_id FROM operations WHERE instance_id = ? ORDER BY operation_id LIMIT 1 OFFSET 2000",
 		&app);

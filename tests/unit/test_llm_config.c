@@ -388,6 +388,24 @@ static void a_name_is_given_once_in_an_org(void)
 	CU_ASSERT_EQUAL(change(&third, rename), PROBLEM_NAME_TAKEN);
 }
 
+static void an_org_has_so_many_and_no_more(void)
+{
+	struct id other = fixture_org(), last = id_new();
+	struct call c = new_values(&org, "one more");
+
+	fixture_run(fx.db,
+		    "INSERT INTO llm_configs (llm_config_id, org_id, name, created_at, updated_at) "
+		    "SELECT UUID(), '%s', CONCAT('llm ', seq), NOW(3), NOW(3) FROM seq_2_to_%d",
+		    org.text, LLM_CONFIGS_MAX);
+	last = made_in(&org);
+	CU_ASSERT_EQUAL(run(create_body, &c), PROBLEM_QUOTA_LLM_CONFIGS);
+	CU_ASSERT_EQUAL(fixture_number("SELECT COUNT(*) FROM llm_configs WHERE org_id = ?", &org), LLM_CONFIGS_MAX);
+	(void)made_in(&other);
+	struct call gone = {.org = org, .id = last};
+	CU_ASSERT_EQUAL(run(delete_body, &gone), PROBLEM_NONE);
+	CU_ASSERT_EQUAL(run(create_body, &c), PROBLEM_NONE);
+}
+
 static void another_orgs_is_not_there(void)
 {
 	struct id other = fixture_org(), id = made_in(&other);
@@ -1062,6 +1080,7 @@ static CU_TestInfo cases[] = {
 	CASE(what_was_created_is_read_back_without_its_key),
 	CASE(of_a_short_key_nothing_is_shown),
 	CASE(a_name_is_given_once_in_an_org),
+	CASE(an_org_has_so_many_and_no_more),
 	CASE(another_orgs_is_not_there),
 	CASE(pages_show_all_of_an_org_once),
 	CASE(a_change_that_changes_nothing_writes_nothing),

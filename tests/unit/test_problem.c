@@ -24,7 +24,7 @@ static const struct {
 	{__LINE__, 410, "instance_deleted"},
 	{__LINE__, 405, "method_not_allowed"},
 	{__LINE__, 409, "org_suspended instance_suspended quota_instances quota_hot name_taken"},
-	{__LINE__, 409, "llm_config_in_use no_sealing_key"},
+	{__LINE__, 409, "quota_llm_configs llm_config_in_use no_sealing_key"},
 	{__LINE__, 409, "conversation_busy"},
 	{__LINE__, 429, "too_many_turns provider_limited"},
 	{__LINE__, 500, "turn_limit"},
