@@ -5,8 +5,8 @@
  * filled in, the password of the program that runs, and the checks that concern
  * more than one option. Every program checks the whole file but reads only its
  * own password, so none needs to see another's secrets.
- * Options marked CONF_RELOAD, all of them numbers or words, can be taken over by
- * a running program (settings_reload).
+ * Options marked CONF_RELOAD can be taken over by a running program
+ * (settings_reload).
  */
 #include "core/settings.h"
 
@@ -40,10 +40,11 @@ static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL}
 static const char *const log_targets[] = {"stderr", "syslog", NULL};
 
 #define FIELD(field) offsetof(struct settings, field)
-#define TEXT(option, field, text, longest, line)                                                                       \
+#define TEXT(option, field, text, longest, line) RELOADABLE_TEXT(option, field, text, longest, 0, line)
+#define RELOADABLE_TEXT(option, field, text, longest, flag, line)                                                      \
 	{                                                                                                              \
 		.name = option, .type = CONF_STRING, .offset = FIELD(field), .default_text = text, .max = longest,     \
-		.help = line                                                                                           \
+		.flags = (flag), .help = line                                                                          \
 	}
 #define NUMBER(option, field, text, lowest, highest, flag, line)                                                       \
 	{                                                                                                              \
@@ -98,32 +99,36 @@ static const struct conf_option options[] = {
 	TEXT("keys.file", keys.file, NULL, 4095,
 	     "the key ring for secrets, mode 0600 or 0640, the same on all hosts; made by hearthctl keys new"),
 
-	NUMBER("llm.connect_timeout_s", llm.connect_timeout_s, "10", 1, 300, 0, "seconds to reach a model provider"),
-	NUMBER("llm.first_byte_timeout_s", llm.first_byte_timeout_s, "60", 1, 3600, 0,
+	NUMBER("llm.connect_timeout_s", llm.connect_timeout_s, "10", 1, 300, CONF_RELOAD,
+	       "seconds to reach a model provider"),
+	NUMBER("llm.first_byte_timeout_s", llm.first_byte_timeout_s, "60", 1, 3600, CONF_RELOAD,
 	       "seconds until a provider begins to answer"),
-	NUMBER("llm.idle_timeout_s", llm.idle_timeout_s, "60", 1, 3600, 0,
+	NUMBER("llm.idle_timeout_s", llm.idle_timeout_s, "60", 1, 3600, CONF_RELOAD,
 	       "seconds of silence in the middle of an answer"),
-	NUMBER("llm.attempts_max", llm.attempts_max, "3", 1, 10, 0,
+	NUMBER("llm.attempts_max", llm.attempts_max, "3", 1, 10, CONF_RELOAD,
 	       "attempts of one call, while nothing of an answer has come: after 429, 5xx, no connection"),
-	NUMBER("llm.retry_max_s", llm.retry_max_s, "10", 1, 300, 0,
+	NUMBER("llm.retry_max_s", llm.retry_max_s, "10", 1, 300, CONF_RELOAD,
 	       "seconds between two attempts at most; a Retry-After beyond it is passed on to the client"),
-	NUMBER("llm.answer_max_bytes", llm.answer_max_bytes, "1048576", 4096, 67108864, 0,
+	NUMBER("llm.answer_max_bytes", llm.answer_max_bytes, "1048576", 4096, 67108864, CONF_RELOAD,
 	       "the text of one answer of a model, in bytes"),
 	NUMBER("llm.connections_max", llm.connections_max, "0", 0, 100000, 0,
 	       "connections of one worker to all providers; 0: no limit; each call under way takes one"),
-	NUMBER("llm.breaker_failures", llm.breaker_failures, "5", 0, 1000, 0,
+	NUMBER("llm.breaker_failures", llm.breaker_failures, "5", 0, 1000, CONF_RELOAD,
 	       "failures in a row after which a provider is given a pause; 0: never"),
-	NUMBER("llm.breaker_pause_s", llm.breaker_pause_s, "10", 1, 3600, 0,
+	NUMBER("llm.breaker_pause_s", llm.breaker_pause_s, "10", 1, 3600, CONF_RELOAD,
 	       "the first pause, in seconds; each next one is twice as long"),
-	NUMBER("llm.breaker_pause_max_s", llm.breaker_pause_max_s, "120", 1, 86400, 0, "the longest pause, in seconds"),
-	TEXT("llm.allowed_networks", llm.allowed_networks, NULL, 4095,
-	     "networks where an LLM provider may be though they are reserved, or with http://, as 10.1.0.0/16, "
-	     "fd00::/8"),
+	NUMBER("llm.breaker_pause_max_s", llm.breaker_pause_max_s, "120", 1, 86400, CONF_RELOAD,
+	       "the longest pause, in seconds"),
+	RELOADABLE_TEXT(
+		"llm.allowed_networks", llm.allowed_networks, NULL, 4095, CONF_RELOAD,
+		"networks where an LLM provider may be though they are reserved, or with http://, as 10.1.0.0/16, "
+		"fd00::/8"),
 	TEXT("llm.ca_file", llm.ca_file, NULL, 4095,
 	     "certificates that providers' are checked against; default: the system's"),
 
-	TEXT("tools.allowed_networks", tools.allowed_networks, NULL, 4095,
-	     "reserved networks where the pages that tools read may be all the same, as 10.1.0.0/16, fd00::/8"),
+	RELOADABLE_TEXT(
+		"tools.allowed_networks", tools.allowed_networks, NULL, 4095, CONF_RELOAD,
+		"reserved networks where the pages that tools read may be all the same, as 10.1.0.0/16, fd00::/8"),
 
 	WORD("log.level", log.level, "info", log_levels, CONF_RELOAD, "least level written: debug, info, warn, error"),
 	WORD("log.target", log.target, "stderr", log_targets, 0, "stderr (for the journal too) or syslog"),
@@ -476,11 +481,21 @@ void settings_clear(struct settings *s)
 	s->path = NULL;
 }
 
-static void take_over(const struct conf_option *option, struct settings *s, const struct settings *fresh)
+/* fresh gets the old value, and frees it. */
+static void take_over(const struct conf_option *option, struct settings *s, struct settings *fresh)
 {
-	size_t size = option->type == CONF_INT ? sizeof(int64_t) : sizeof(int);
+	static const size_t sizes[] = {
+		[CONF_STRING] = sizeof(char *),
+		[CONF_INT] = sizeof(int64_t),
+		[CONF_BOOL] = sizeof(bool),
+		[CONF_ENUM] = sizeof(int),
+	};
+	char *here = (char *)s + option->offset, *there = (char *)fresh + option->offset;
+	char old[sizeof(int64_t)];
 
-	memcpy((char *)s + option->offset, (const char *)fresh + option->offset, size);
+	memcpy(old, here, sizes[option->type]);
+	memcpy(here, there, sizes[option->type]);
+	memcpy(there, old, sizes[option->type]);
 }
 
 bool settings_reload(struct settings *s, enum settings_program program, struct err *e)

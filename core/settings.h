@@ -102,8 +102,8 @@ struct settings {
 bool settings_load(const char *path, enum settings_program program, struct settings *ret_settings, char **ret_path,
 		   struct err *e) MUST_CHECK;
 void settings_clear(struct settings *s); /* wipes secrets */
-/* For SIGHUP: reads the file again and, where all of it is valid, takes over the options marked CONF_RELOAD (numbers
- * and words). */
+/* For SIGHUP: reads the file again and, where all of it is valid, takes over the options marked CONF_RELOAD; texts
+ * that were borrowed from them are gone. */
 bool settings_reload(struct settings *s, enum settings_program program, struct err *e) MUST_CHECK;
 /* Effective values without secrets. */
 void settings_dump(const struct settings *s, FILE *out);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Lending connections. The schema is looked at once, at the first contact: the
- * program also starts while the database is away, and must not touch tables
- * that are not what its SQL was written for.
+ * What the handlers share. Lending connections: the schema is looked at once, at
+ * the first contact, as the program also starts while the database is away, and
+ * must not touch tables that are not what its SQL was written for.
  */
 #include "fcgi-app/app.h"
 
@@ -11,6 +11,7 @@
 #include "core/token.h"
 #include "lib/db.h"
 #include "lib/log.h"
+#include "lib/netaddr.h"
 
 #define TAKE_TIMEOUT_MS 2000
 
@@ -49,6 +50,28 @@ void app_db_give(struct app *app, struct db **db)
 {
 	if (*db)
 		db_give(app->db_pool, db);
+}
+
+struct netaddr_list *app_llm_networks(struct app *app)
+{
+	(void)pthread_mutex_lock(&app->llm_networks_mutex);
+	struct netaddr_list *copy = netaddr_list_copy(app->llm_networks);
+	(void)pthread_mutex_unlock(&app->llm_networks_mutex);
+	return copy;
+}
+
+bool app_set_llm_networks(struct app *app, const char *networks, struct err *e)
+{
+	struct netaddr_list *fresh, *old;
+
+	if (!netaddr_list_parse(networks, &fresh, e))
+		return false;
+	(void)pthread_mutex_lock(&app->llm_networks_mutex);
+	old = app->llm_networks;
+	app->llm_networks = fresh;
+	(void)pthread_mutex_unlock(&app->llm_networks_mutex);
+	netaddr_list_free(&old);
+	return true;
 }
 
 void app_touch_token(struct db *db, const struct caller *caller)

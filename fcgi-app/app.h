@@ -6,6 +6,7 @@
 #ifndef FCGI_APP_APP_H
 #define FCGI_APP_APP_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -34,6 +35,7 @@ struct app {
 	struct accept_line *accepts;
 	struct gate *gate;
 	struct keyring *keys;
+	pthread_mutex_t llm_networks_mutex;
 	struct netaddr_list *llm_networks; /* where a provider may be though they are reserved, or without TLS */
 	_Atomic bool is_schema_good;       /* checked at the first contact with the database */
 	_Atomic bool is_stopping;          /* SIGTERM: no new waits */
@@ -48,6 +50,11 @@ struct app {
 bool app_db_take(struct app *app, enum app_share share, struct db **ret_db, struct err *e) MUST_CHECK;
 /* Accepts a NULL connection. */
 void app_db_give(struct app *app, struct db **db);
+/* llm.allowed_networks as it is now, for the caller to free: a look-up takes long, and the list may change meanwhile.
+ */
+struct netaddr_list *app_llm_networks(struct app *app);
+/* From the start, and again on SIGHUP. ERR_INPUT: the old one stays. */
+bool app_set_llm_networks(struct app *app, const char *networks, struct err *e) MUST_CHECK;
 /* Notes the use of the caller's token where that is due; outside of a transaction, best effort. */
 void app_touch_token(struct db *db, const struct caller *caller);
 

@@ -205,7 +205,9 @@ static bool check_host(struct request *req, struct response *res, const struct l
 		*ret_next = refuse(res, PROBLEM_BUSY, NULL);
 		return false;
 	}
-	bool ok = netaddr_check_host(app->llm_networks, llm_address_rule(origin->has_tls), origin->host, e);
+	struct netaddr_list *networks = app_llm_networks(app);
+	bool ok = netaddr_check_host(networks, llm_address_rule(origin->has_tls), origin->host, e);
+	netaddr_list_free(&networks);
 	gate_leave(app->gate, GATE_WAIT, false);
 	if (ok)
 		return true;

@@ -5,8 +5,8 @@
  *
  * The main thread makes everything, starts the serving threads, and then only
  * waits for signals and tends the bus connection. SIGTERM, SIGINT and SIGUSR1
- * (a web server that manages its processes): stop accepting, finish what is in hand, end. SIGHUP: the
- * log level of the configuration file. All signals are blocked in all other
+ * (a web server that manages its processes): stop accepting, finish what is in hand, end. SIGHUP: what may
+ * change of the configuration file. All signals are blocked in all other
  * threads. An unreachable database or bus is no reason not to start: requests are answered
  * 503 until it is there; a database of an older schema is.
  */
@@ -133,7 +133,8 @@ static bool make_app(struct program *p, struct err *e)
 	app->gate = gate_new((unsigned)p->settings.app.threads_max);
 	if (!check_schema(app, e))
 		return false;
-	if (!netaddr_list_parse(p->settings.llm.allowed_networks, &app->llm_networks, e))
+	(void)pthread_mutex_init(&app->llm_networks_mutex, NULL);
+	if (!app_set_llm_networks(app, p->settings.llm.allowed_networks, e))
 		return false;
 	app->keys = keyring_new(p->settings.keys.file);
 	p->key_watch = key_watch_start(app->keys, &options, PROGRAM, &process_id);
@@ -183,6 +184,7 @@ static bool start(struct program *p, struct err *e)
 static void reload(struct program *p)
 {
 	struct settings fresh = {0};
+	struct err e = {0};
 	int ignored;
 
 	if (!settings_from_args(p->argc, p->argv, SETTINGS_APP, usage, &fresh, &ignored)) {
@@ -190,6 +192,8 @@ static void reload(struct program *p)
 		return;
 	}
 	log_set_level((enum log_level)fresh.log.level);
+	if (!app_set_llm_networks(&p->app, fresh.llm.allowed_networks, &e))
+		log_error("networks not taken over", "error=%s", e.text);
 	key_watch_wake(p->key_watch);
 	log_info("configuration read again", NULL);
 	settings_clear(&fresh);

@@ -11,7 +11,9 @@
  */
 #include "lib/http.h"
 
+#include <arpa/inet.h>
 #include <assert.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -142,6 +144,27 @@ static curl_socket_t on_open_socket(void *closure, curlsocktype purpose, struct 
 		return CURL_SOCKET_BAD;
 	}
 	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
+/* Before a request is sent, on a kept connection too: where it leads may be refused by now. */
+static int on_request(void *closure, char *server_ip, char *own_ip, int server_port, int own_port)
+{
+	struct http_call *call = closure;
+	const struct http *http = call->http;
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons((uint16_t)server_port)};
+	struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)server_port)};
+	const struct sockaddr *address = NULL;
+
+	(void)own_ip;
+	(void)own_port;
+	if (!http->may_connect)
+		return CURL_PREREQFUNC_OK;
+	if (inet_pton(AF_INET, server_ip, &in.sin_addr) == 1)
+		address = (const struct sockaddr *)&in;
+	else if (inet_pton(AF_INET6, server_ip, &in6.sin6_addr) == 1)
+		address = (const struct sockaddr *)&in6;
+	call->is_refused = !address || !http->may_connect(http->may_connect_closure, call->has_tls, address);
+	return call->is_refused ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
 }
 
 /* The value where line is such a header, without blanks around it; NULL else. */
@@ -386,6 +409,7 @@ static CURLcode set_policy(const struct http *http, CURL *easy)
 	if (http->ca_file || http->has_ca_bundle)
 		SET(CURLOPT_CAPATH, NULL);
 	SET(CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
+	SET(CURLOPT_PREREQFUNCTION, on_request);
 	SET(CURLOPT_HEADERFUNCTION, on_header);
 	SET(CURLOPT_WRITEFUNCTION, on_body);
 	return code;
@@ -403,6 +427,7 @@ static CURLcode set_request(struct http_call *call, const struct http_request *r
 
 	SET(CURLOPT_PRIVATE, call);
 	SET(CURLOPT_OPENSOCKETDATA, call);
+	SET(CURLOPT_PREREQDATA, call);
 	SET(CURLOPT_HEADERDATA, call);
 	SET(CURLOPT_WRITEDATA, call);
 	SET(CURLOPT_URL, request->url);
@@ -489,15 +514,17 @@ static enum http_outcome outcome_of(const struct http_call *call, CURLcode code,
 		*ret_detail = "enough";
 		return HTTP_CANCELLED;
 	}
+	if (call->is_refused && (code == CURLE_COULDNT_CONNECT || code == CURLE_ABORTED_BY_CALLBACK)) {
+		*ret_detail = "address not allowed";
+		return HTTP_REFUSED;
+	}
 	switch ((int)code) {
 	case CURLE_OK:
 		return HTTP_COMPLETE;
 	case CURLE_COULDNT_RESOLVE_HOST:
 		return HTTP_NO_HOST;
 	case CURLE_COULDNT_CONNECT:
-		if (call->is_refused)
-			*ret_detail = "address not allowed";
-		return call->is_refused ? HTTP_REFUSED : HTTP_UNREACHABLE;
+		return HTTP_UNREACHABLE;
 	case CURLE_SSL_CONNECT_ERROR:
 	case CURLE_PEER_FAILED_VERIFICATION:
 	case CURLE_SSL_CERTPROBLEM:

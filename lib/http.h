@@ -5,7 +5,8 @@
  * (names are resolved on curl's threads). The process ignores SIGPIPE.
  *
  * Connections are kept and used again. Redirects are not followed, proxies of the environment are not used, addresses
- * that `may_connect` refuses are not connected to: it is asked with the resolved address, each time a socket is opened.
+ * that `may_connect` refuses are not connected to: it is asked with the resolved address, each time a socket is opened,
+ * and before each request, so that a connection which was kept is judged anew.
  *
  * A call goes: http_start() → head → body … → end. Each end comes once; a cancelled call has none.
  */

@@ -216,6 +216,13 @@ fail:
 	return false;
 }
 
+struct netaddr_list *netaddr_list_copy(const struct netaddr_list *list)
+{
+	size_t bytes = sizeof(*list) + list->count * sizeof(list->networks[0]);
+
+	return memcpy(xmalloc(bytes), list, bytes);
+}
+
 void netaddr_list_free(struct netaddr_list **list)
 {
 	free(*list);

@@ -21,6 +21,7 @@ struct netaddr_list; /* networks, as CIDR */
 /* text: networks separated by blanks or commas, "10.1.0.0/16, fd00::/8, 192.168.1.5"; "" or NULL: none. Host bits must
  * be zero. A network of IPv4-mapped addresses is the IPv4 network. ERR_INPUT. */
 bool netaddr_list_parse(const char *text, struct netaddr_list **ret_list, struct err *e) MUST_CHECK;
+struct netaddr_list *netaddr_list_copy(const struct netaddr_list *list);
 void netaddr_list_free(struct netaddr_list **list);
 
 enum netaddr_rule {

@@ -454,6 +454,7 @@ static void reload(struct engine *engine)
 	struct pool_config config = pool_config_of(engine->settings);
 	pool_configure(engine->pool, &config);
 	chats_configure(engine);
+	runtime_configure(engine->runtime);
 	c = xcalloc(1, sizeof(*c));
 	c->who = engine->who;
 	c->hot = config.hot_ceiling;

@@ -83,9 +83,11 @@ failed:
 	return err_set(e, ERR_DENIED, "the secrets of LLM config %s cannot be opened", llm->llm_config_id.text);
 }
 
-static struct models *make_models(struct runtime *runtime, const struct settings *s)
+static struct models_config models_config_of(struct runtime *runtime)
 {
-	struct models_config config = {
+	const struct settings *s = runtime->engine->settings;
+
+	return (struct models_config){
 		.loop = &runtime->engine->loop,
 		.http = http_loop_client(runtime->providers.http),
 		.connect_ms = s->llm.connect_timeout_s * 1000,
@@ -105,8 +107,18 @@ static struct models *make_models(struct runtime *runtime, const struct settings
 		.open = open_secrets,
 		.closure = runtime,
 	};
+}
 
-	return models_new(&config);
+/* Where it may go: connections that are kept are judged by it too. */
+static bool set_networks(struct reach *reach, const char *networks, struct err *e)
+{
+	struct netaddr_list *allowed = NULL;
+
+	if (!netaddr_list_parse(networks, &allowed, e))
+		return false;
+	netaddr_list_free(&reach->allowed);
+	reach->allowed = allowed;
+	return true;
 }
 
 /* options: where it may go, and the connections. */
@@ -115,7 +127,7 @@ static bool open_reach(struct reach *reach, struct engine *engine, const char *n
 {
 	options.may_connect_closure = reach;
 	options.ca_file = engine->settings->llm.ca_file;
-	if (!netaddr_list_parse(networks, &reach->allowed, e))
+	if (!set_networks(reach, networks, e))
 		return false;
 	reach->http = http_loop_new(&engine->loop, &options, e);
 	return reach->http != NULL;
@@ -144,9 +156,23 @@ struct runtime *runtime_new(struct engine *engine, struct err *e)
 		return NULL;
 	}
 	runtime->env.loop = &engine->loop;
-	runtime->env.models = make_models(runtime, s);
+	const struct models_config models = models_config_of(runtime);
+	runtime->env.models = models_new(&models);
 	runtime->env.tools = (struct tool_env){.loop = &engine->loop, .http = http_loop_client(runtime->pages.http)};
 	return runtime;
+}
+
+void runtime_configure(struct runtime *runtime)
+{
+	const struct settings *s = runtime->engine->settings;
+	const struct models_config models = models_config_of(runtime);
+	struct err e = {0};
+
+	/* Both have been looked at with the file. */
+	if (!set_networks(&runtime->providers, s->llm.allowed_networks, &e) ||
+	    !set_networks(&runtime->pages, s->tools.allowed_networks, &e))
+		log_error("networks not taken over", "error=%s", e.text);
+	models_configure(runtime->env.models, &models);
 }
 
 void runtime_close(struct runtime **handle)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A model provider that is slow, fails, flaps or is dead, and one whose name leads elsewhere by now."""
+import signal
 import sys
+import uuid
 
 import pytest
 
@@ -136,3 +138,34 @@ def test_a_name_that_leads_elsewhere_by_now_is_not_followed(rebound, provider, s
     assert r.code == "provider_failed" and "address is not allowed" in r.json["detail"], r
     assert ("use https" in r.json["detail"]) == (scheme == "http"), r
     assert provider.connections == connections
+
+
+def test_sighup_takes_over_what_providers_may_do(stack, org, provider):
+    """Of the limits one is looked at. The networks hold for connections that are kept, too, and for the tools' pages."""
+    stack.allow(*ALLOWED)
+    llm = org.new_llm_config("openai", provider.url)
+    provider.script("h", fake.text("here"))
+    app = new_agent(org, llm, "h", history={"messages": 0})
+    assert org.member.chat_ok(app) == "here"
+    connections = provider.connections
+
+    def take_over(**options):
+        stack.write_conf(llm={**OPTIONS["llm"], **options})
+        for program in (stack.app, stack.worker):
+            program.signal(signal.SIGHUP)
+
+    def save():
+        return org.admin.post(f"/api/orgs/{org.id}/llm-configs", {"name": str(uuid.uuid4()), "provider": "openai", "base_url": provider.url})
+
+    take_over(allowed_networks="10.0.0.0/8")
+    eventually(lambda: org.member.chat(app).code == "provider_failed", 20)
+    eventually(lambda: save().status == 422, 20)
+    assert "not allowed" in org.member.chat(app).json["detail"] and provider.connections == connections
+    take_over(attempts_max=3, breaker_failures=0)
+    eventually(lambda: org.member.chat(app).status == 200, 20)
+    eventually(lambda: save().status == 201, 20)
+    provider.script("h", fake.status(503), fake.status(503), fake.text("at last"))
+    assert org.member.chat_ok(app) == "at last"
+    take_over()
+    provider.script("h", fake.status(503))
+    eventually(lambda: "pause" in org.member.chat(app).json["detail"], 20)

@@ -365,6 +365,49 @@ static void an_address_that_is_refused_is_not_connected_to(void)
 	}
 }
 
+static bool may_connect_now(void *closure, bool has_tls, const struct sockaddr *address)
+{
+	(void)has_tls;
+	return netaddr_may_connect(*(struct netaddr_list **)closure, NETADDR_NOT_RESERVED, address);
+}
+
+static void a_kept_connection_is_judged_anew(void)
+{
+	static const char *const hosts[] = {"127.0.0.1", "[::ffff:127.0.0.1]"};
+
+	for (size_t i = 0; i < ARRAY_LEN(hosts); i++) {
+		struct netaddr_list *local, *none, *allowed;
+		struct call before = {0}, call = {0}, after = {0};
+		struct err e = {0};
+		char url[64];
+		CU_ASSERT_TRUE_FATAL(netaddr_list_parse("127.0.0.0/8", &local, &e));
+		CU_ASSERT_TRUE_FATAL(netaddr_list_parse("10.0.0.0/8", &none, &e));
+		allowed = local;
+		stage_client_free();
+		const struct http_options options = {.may_connect = may_connect_now, .may_connect_closure = &allowed};
+		stage_client_new(&options);
+		unsigned connections = fake_http_connections(stage.server), requests = fake_http_requests(stage.server);
+		(void)snprintf(url, sizeof(url), "http://%s:%d/hello", hosts[i], fake_http_port(stage.server));
+		call_get_with(&before, "", (struct http_request){.url = url});
+		call_check_hello(&before);
+		allowed = none;
+		call_get_with(&call, "", (struct http_request){.url = url});
+		CU_ASSERT_EQUAL(call.outcome, HTTP_REFUSED);
+		CU_ASSERT_EQUAL(call.heads, 0);
+		CU_ASSERT_EQUAL(fake_http_connections(stage.server), connections + 1);
+		CU_ASSERT_EQUAL(fake_http_requests(stage.server), requests + 1);
+		allowed = local;
+		call_get_with(&after, "", (struct http_request){.url = url});
+		call_check_hello(&after);
+		CU_ASSERT_EQUAL(fake_http_connections(stage.server), connections + 2); /* the other one is gone */
+		buf_clear(&call.body);
+		stage_client_free();
+		netaddr_list_free(&local);
+		netaddr_list_free(&none);
+		stage_client_new(&(struct http_options){0});
+	}
+}
+
 static bool note_tls(void *closure, bool has_tls, const struct sockaddr *address)
 {
 	int *asked = closure;
@@ -553,6 +596,7 @@ static CU_TestInfo cases[] = {
 	CASE(a_fresh_call_has_a_connection_of_its_own),
 	CASE(a_kept_connection_that_the_server_closed_costs_nothing),
 	CASE(an_address_that_is_refused_is_not_connected_to),
+	CASE(a_kept_connection_is_judged_anew),
 	CASE(who_judges_an_address_knows_whether_there_is_tls),
 	CASE(a_port_where_nobody_listens_is_unreachable),
 	CASE(a_name_that_nobody_has_is_no_host),

@@ -429,13 +429,18 @@ static void a_reload_takes_over_what_may_change(void)
 	struct settings s;
 	struct err e;
 
-	CU_ASSERT_TRUE_FATAL(load("[worker]\nhot_ceiling = 5\nlease_s = 9\n", SETTINGS_WORKER, &s, &e));
-	write_text(conf_path, "[log]\nlevel = debug\n[worker]\nhot_ceiling = 7\nlease_s = 12\nname = other\n");
+	CU_ASSERT_TRUE_FATAL(load("[worker]\nhot_ceiling = 5\nlease_s = 9\n[tools]\nallowed_networks = 10.1.0.0/16\n",
+				  SETTINGS_WORKER, &s, &e));
+	write_text(conf_path, "[log]\nlevel = debug\n[worker]\nhot_ceiling = 7\nlease_s = 12\nname = other\n"
+			      "[llm]\nallowed_networks = 10.0.0.0/8\nca_file = /x\n");
 	CU_ASSERT_TRUE(settings_reload(&s, SETTINGS_WORKER, &e));
 	CU_ASSERT_EQUAL(s.log.level, LOG_LEVEL_DEBUG);
 	CU_ASSERT_EQUAL(s.worker.hot_ceiling, 7);
 	CU_ASSERT_EQUAL(s.worker.lease_s, 9);
 	CU_ASSERT_PTR_NULL(s.worker.name);
+	CU_ASSERT_STRING_EQUAL(s.llm.allowed_networks, "10.0.0.0/8");
+	CU_ASSERT_PTR_NULL(s.tools.allowed_networks);
+	CU_ASSERT_PTR_NULL(s.llm.ca_file);
 	write_text(conf_path, "[worker]\nhot_ceiling = 8\ndemand_ceiling = many\n");
 	CU_ASSERT_FALSE(settings_reload(&s, SETTINGS_WORKER, &e));
 	CU_ASSERT_EQUAL(s.worker.hot_ceiling, 7); /* all or nothing */

@@ -29,6 +29,11 @@ struct models *models_new(const struct models_config *config)
 	return models;
 }
 
+void models_configure(struct models *models, const struct models_config *config)
+{
+	models->config = *config;
+}
+
 void models_free(struct models **models)
 {
 	if (*models == NULL)

@@ -46,6 +46,8 @@ struct models_config {
 };
 
 struct models *models_new(const struct models_config *config);
+/* New limits, from the next attempt on. Loop, http and what opens secrets stay. */
+void models_configure(struct models *models, const struct models_config *config);
 void models_free(struct models **models); /* no model is referred to any more; before http_free */
 unsigned models_count(const struct models *models);
 
