@@ -447,16 +447,16 @@ static void on_history(void *closure, enum problem problem, struct jval *message
 
 static void turn_start(struct engine *engine, struct live_turn *t)
 {
-	int64_t messages_max, tokens_max;
+	struct history_limits limits;
 
-	lifecycle_history(t->runtime, &messages_max, &tokens_max);
-	if (messages_max == 0 || !id_is_set(&t->request.token_id) || t->request.messages != NULL) {
+	lifecycle_history(t->runtime, &limits);
+	if (limits.messages == 0 || !id_is_set(&t->request.token_id) || t->request.messages != NULL) {
 		turn_run(engine, t);
 		return;
 	}
 	accept_soon(t);
 	t->is_reading = true;
-	t->history = history_begin(engine, &t->request, messages_max, tokens_max, on_history, t);
+	t->history = history_begin(engine, &t->request, &limits, on_history, t);
 }
 
 #define turn_of(its_pass) ((struct live_turn *)((char *)(its_pass)-offsetof(struct live_turn, pass)))

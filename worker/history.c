@@ -13,10 +13,10 @@
 #include "lib/log.h"
 #include "lib/xalloc.h"
 #include "worker/engine.h"
+#include "worker/framework/framework.h"
 
 #define LIMIT_S_MIN 1
-#define LIMIT_S_NONE 3600 /* of a request without a deadline */
-#define GRACE_S 30        /* for saving, behind the turn's deadline */
+#define GRACE_S 30 /* for reading and saving, beside the turn itself */
 
 struct history {
 	struct engine *engine;
@@ -67,17 +67,18 @@ static void done_begin(struct engine *engine, void *data, bool ok, const struct 
 	h->begun(h->closure, problem, messages);
 }
 
-static int64_t limit_s(const struct chat_request *request)
+/* What ends first: the time that the App gives a turn, or the request's. */
+static int64_t limit_s(const struct chat_request *request, int64_t seconds)
 {
-	int64_t left_s = LIMIT_S_NONE;
+	int64_t left_s = (request->deadline_unix_ms - clock_unix_ms()) / 1000;
 
-	if (request->deadline_unix_ms != 0)
-		left_s = (request->deadline_unix_ms - clock_unix_ms()) / 1000;
-	return (left_s > LIMIT_S_MIN ? left_s : LIMIT_S_MIN) + GRACE_S;
+	if (request->deadline_unix_ms != 0 && left_s < seconds)
+		seconds = left_s;
+	return (seconds > LIMIT_S_MIN ? seconds : LIMIT_S_MIN) + GRACE_S;
 }
 
-struct history *history_begin(struct engine *engine, const struct chat_request *request, int64_t messages_max,
-			      int64_t tokens_max, history_begun begun, void *closure)
+struct history *history_begin(struct engine *engine, const struct chat_request *request,
+			      const struct history_limits *limits, history_begun begun, void *closure)
 {
 	struct history *h = xcalloc(1, sizeof(*h));
 
@@ -89,9 +90,9 @@ struct history *history_begin(struct engine *engine, const struct chat_request *
 		.instance_id = request->instance_id,
 		.turn_id = id_new(),
 		.is_new = request->is_new_session,
-		.limit_s = limit_s(request),
-		.messages_max = messages_max,
-		.tokens_max = tokens_max,
+		.limit_s = limit_s(request, limits->seconds),
+		.messages_max = limits->messages,
+		.tokens_max = limits->tokens,
 	};
 	h->begun = begun;
 	h->closure = closure;

@@ -15,6 +15,7 @@
 struct chat_request;
 struct engine;
 struct history;
+struct history_limits;
 struct jval;
 
 /* On the loop, once. history is yours where problem is PROBLEM_NONE. */
@@ -22,8 +23,8 @@ typedef void (*history_begun)(void *closure, enum problem problem, struct jval *
 typedef void (*history_ended)(void *closure, enum problem problem);
 
 /* request: of a caller with a token; borrowed until `begun`. */
-struct history *history_begin(struct engine *engine, const struct chat_request *request, int64_t messages_max,
-			      int64_t tokens_max, history_begun begun, void *closure);
+struct history *history_begin(struct engine *engine, const struct chat_request *request,
+			      const struct history_limits *limits, history_begun begun, void *closure);
 /* Saves what both said; the texts are copied. `ended` tells whether they stand; the history is gone then. */
 void history_end(struct history **history, const char *user, size_t user_len, const char *assistant,
 		 size_t assistant_len, uint64_t tokens_in, uint64_t tokens_out, history_ended ended, void *closure);

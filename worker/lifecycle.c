@@ -405,13 +405,13 @@ struct turn *lifecycle_turn(struct engine *engine, void *runtime, const struct c
 	return built->impl->turn(built->runtime, runtime_env(engine->runtime), request, sink);
 }
 
-void lifecycle_history(const void *runtime, int64_t *ret_messages, int64_t *ret_tokens)
+void lifecycle_history(const void *runtime, struct history_limits *ret_limits)
 {
 	const struct built *built = runtime;
 
-	*ret_messages = *ret_tokens = 0;
+	*ret_limits = (struct history_limits){0};
 	if (built->impl->history)
-		built->impl->history(built->runtime, ret_messages, ret_tokens);
+		built->impl->history(built->runtime, ret_limits);
 }
 
 unsigned lifecycle_turns_max(const void *runtime)

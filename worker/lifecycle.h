@@ -14,6 +14,7 @@ struct chat_request;
 struct claim;
 struct engine;
 struct event;
+struct history_limits;
 struct pool_action;
 struct pool_app;
 struct turn;
@@ -35,8 +36,8 @@ void lifecycle_drained(struct engine *engine, void *data);
 /* A turn on a copy's runtime, as the pool gave it; see framework_impl.turn. */
 struct turn *lifecycle_turn(struct engine *engine, void *runtime, const struct chat_request *request,
 			    const struct turn_sink *sink);
-/* How much of a conversation its turns take in; messages 0: none is kept. */
-void lifecycle_history(const void *runtime, int64_t *ret_messages, int64_t *ret_tokens);
+/* See framework_impl.history. */
+void lifecycle_history(const void *runtime, struct history_limits *ret_limits);
 /* Turns at once on it; 0: no limit of its own. */
 unsigned lifecycle_turns_max(const void *runtime);
 void lifecycle_turn_cancel(void *runtime, struct turn *turn);

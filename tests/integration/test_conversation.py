@@ -178,11 +178,14 @@ def test_a_conversation_deleted_under_its_turn_is_not_written_to(org, provider, 
 
 def test_a_worker_that_dies_holds_its_conversation_no_longer_than_its_turn(stack, org, provider, llm):
     provider.script("k", fake.text("one"), fake.hang, fake.text("three"))
-    app = new_agent(org, llm, "k")
+    app = new_agent(org, llm, "k", limits={"seconds": 200})
     session = org.member.chat(app, "a").json["session_id"]
     turn = Background(org.member.chat, app, "b", conversation_id=session, timeout=90)
     eventually(lambda: len(provider.asked("k")) == 2)
     stack.worker.kill()
+    # As long as the App lets a turn last and saving it may take; its request would wait for 300 s.
+    left_s = stack.db.number(f"SELECT TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), turn_until) FROM conversations WHERE conversation_id = '{session}'")
+    assert 100 < left_s <= 230
     stack.worker.start()
     turn.join(90)
     eventually(lambda: org.admin.app(app)["is_ready"], 30)

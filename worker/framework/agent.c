@@ -59,12 +59,15 @@ static size_t agent_memory_bytes(const void *runtime)
 	return sizeof(*agent) + agent->prompt_len + 1 + (agent->box ? tool_box_memory_bytes(agent->box) : 0);
 }
 
-static void agent_history(const void *runtime, int64_t *ret_messages, int64_t *ret_tokens)
+static void agent_history(const void *runtime, struct history_limits *ret_limits)
 {
 	const struct agent *agent = runtime;
 
-	*ret_messages = agent->history_messages;
-	*ret_tokens = agent->history_tokens;
+	*ret_limits = (struct history_limits){
+		.messages = agent->history_messages,
+		.tokens = agent->history_tokens,
+		.seconds = agent->seconds,
+	};
 }
 
 static unsigned agent_turns_max(const void *runtime)

@@ -44,6 +44,12 @@ struct build_request {
 /* runtime NULL: the build failed, reason says why (a short text for the operation). */
 typedef void (*build_done)(void *closure, void *runtime, const char *reason);
 
+/* Of the conversation that a turn goes on from. */
+struct history_limits {
+	int64_t messages, tokens; /* that it takes in; messages 0: none is kept */
+	int64_t seconds;          /* that a turn may last */
+};
+
 /* What a turn reports to. After `end` nothing more comes. */
 struct turn_sink {
 	void *closure;
@@ -83,8 +89,8 @@ struct framework_impl {
 			     const struct turn_sink *sink);
 	/* Ends it soon, with `end` (status 499 code "cancelled" where nothing better is known). */
 	void (*turn_cancel)(struct turn *turn);
-	/* How much of its conversation a turn takes in; messages 0: none is kept. NULL: never. */
-	void (*history)(const void *runtime, int64_t *ret_messages, int64_t *ret_tokens);
+	/* NULL: no conversation is kept. */
+	void (*history)(const void *runtime, struct history_limits *ret_limits);
 	/* Turns at once on one copy; 0: no limit of its own. NULL: none ever. */
 	unsigned (*turns_max)(const void *runtime);
 };
