@@ -149,6 +149,24 @@ def test_what_a_tool_is_asked_is_shown_in_part_where_it_is_long(org, provider, o
     assert len([e for e in events if e.name == "tool"][0].data["arguments"]) <= 4096
 
 
+@pytest.mark.parametrize("status", [302, 307])
+def test_a_redirect_leads_nowhere(org, provider, openai, status):
+    """A key, and what people write, goes to the place that was judged when it was saved; a page comes from the list."""
+    elsewhere = lambda h: h.whole(status, "", Location=provider.url + "/elsewhere")  # noqa: E731
+    provider.script("rp", elsewhere, fake.text("followed"))
+    r = org.member.chat(new_agent(org, openai, "rp"))
+    assert (r.status, r.code) == (502, "provider_failed") and str(status) in r.json["detail"], r
+    provider.listing = elsewhere
+    page = provider.url + "/page"
+    provider.script("rf", fake.call("fetch_url", {"url": page}), fake.text("x"))
+    app = new_agent(org, openai, "rf", tools=["fetch_url"], fetch_url={"allow": [page]}, probe="none")
+    assert org.member.chat_ok(app) == "x"
+    provider.listing = None
+    assert provider.asked("rf")[-1]["messages"][-1]["content"] == f"The server answered {status}."
+    with provider.lock:
+        assert not [r for r in provider.requests if r["path"].endswith("/elsewhere")]
+
+
 def test_a_page_keeps_its_last_character(org, provider, openai):
     provider.listing = lambda h: h.whole(200, "café", "text/plain; charset=utf-8")
     provider.script("lc", fake.call("fetch_url", {"url": provider.url.replace("/v1", "/page")}), fake.text("x"))
