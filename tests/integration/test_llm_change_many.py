@@ -79,8 +79,19 @@ def test_those_that_use_it_are_rebuilt_and_no_other(stack):
         chats = Chats(org, users + others[::50] + others[-2:])
         chats.round()
 
+        # As long as no build can end, the old copies serve.
+        may_end, probes = threading.Event(), len(provider.asked(""))
+
+        def slow(h):
+            may_end.wait(60)
+            h.whole(200, {"object": "list", "data": []})
+
+        provider.listing = slow
         r = org.admin.patch(f"/api/orgs/{org.id}/llm-configs/{llm}", {"api_key": NEW})
         assert r.status == 200 and r.json["used_by"] == USERS, r
+        eventually(lambda: len(provider.asked("")) > probes, 20, "a build has begun")
+        chats.round()
+        may_end.set()
         for app in users:
             newest = org.admin.ended(org.admin.operations(app)[0]["operation_id"], 40)
             assert (newest["source"], newest["action"], newest["state"]) == ("config_change", "reload", "succeeded"), newest

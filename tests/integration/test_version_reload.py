@@ -21,16 +21,29 @@ REFUSED = "probe_failed: The model provider answered 401."
 
 
 class Keys:
-    """Whom the provider answers: "<model> by <key>"; the key NEW is refused until it is let in."""
+    """Whom the provider answers: "<model> by <key>"; the key NEW is refused until it is let in, and waits while held."""
 
     def __init__(self, provider):
         self.good, self.provider = {OLD}, provider
+        self.tried, self.may_go = 0, threading.Event()
+        self.may_go.set()
         provider.listing = self.list_models
         for model in ("m", "n"):
             provider.script(model, self.answer)
 
     def is_good(self, h):
-        return h.headers["Authorization"].removeprefix("Bearer ") in self.good
+        key = h.headers["Authorization"].removeprefix("Bearer ")
+        if key != OLD:
+            self.tried += 1
+            self.may_go.wait(60)
+        return key in self.good
+
+    def hold(self):
+        self.tried = 0
+        self.may_go.clear()
+
+    def wait_tried(self):
+        eventually(lambda: self.tried > 0, 20, "a build tries the new key")
 
     def list_models(self, h):
         h.whole(200, {"data": []}) if self.is_good(h) else fake.status(401)(h)
@@ -65,12 +78,16 @@ class Chats:
         """Until so many more turns have given it."""
         start = len(self.seen)
         eventually(lambda: self.seen[start:].count(text) >= count, 40, f"{text} is answered")
+        self.check()
+
+    def check(self):
+        assert not self.failed and self.seen, f"{len(self.failed)} failed: {self.failed[:3]}"
 
     def end(self):
         self.over = True
         for t in self.threads:
             t.join()
-        assert not self.failed and self.seen, f"{len(self.failed)} failed: {self.failed[:3]}"
+        self.check()
 
 
 @pytest.fixture
@@ -143,7 +160,13 @@ def test_a_config_whose_probe_fails_leaves_the_old_copy_serving(stack, org, keys
     app = new_agent(org, new_llm(org, keys), probe)
     bad = new_llm(org, keys, NEW)
     chats = Chats(org, app, "m by old")
-    op = org.admin.configure(app, llm_config_id=bad, model="n", probe=probe)
+    # As long as the build goes on, and after it.
+    keys.hold()
+    changing = Background(org.admin.configure, app, llm_config_id=bad, model="n", probe=probe)
+    keys.wait_tried()
+    chats.answered("m by old")
+    keys.may_go.set()
+    op = changing.join()
     assert (op["state"], op["reason"], op["source"]) == ("failed", REFUSED, "config_change"), op
     looks(org, app, "ready", REFUSED)
     assert org.admin.app(app)["version"] == 2 and org.admin.app(app)["config"]["model"] == "n"
@@ -183,7 +206,11 @@ def test_a_key_that_the_provider_refuses_leaves_the_old_one_serving(stack, org, 
     app = new_agent(org, llm, probe)
     before = org.admin.app(app)
     chats = Chats(org, app, "m by old")
+    keys.hold()
     set_key(org, llm, NEW)
+    keys.wait_tried()
+    chats.answered("m by old")
+    keys.may_go.set()
     op = last_operation(org, app)
     assert (op["state"], op["reason"], op["source"]) == ("failed", REFUSED, "config_change"), op
     looks(org, app, "ready", REFUSED)
