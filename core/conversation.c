@@ -45,6 +45,12 @@ static const char SQL_FREE[] =
 static const char SQL_FORGET_EMPTY[] =
 	"DELETE FROM conversations WHERE conversation_id = ? AND turn_id = ? AND message_count = 0";
 
+/* Found first, then each by itself: the DELETE would lock the index before the row, others do it the other way. */
+static const char SQL_FIND_DEAD[] =
+	"SELECT conversation_id FROM conversations WHERE empty_until <= UTC_TIMESTAMP(3) ORDER BY empty_until LIMIT ?";
+static const char SQL_DROP_DEAD[] =
+	"DELETE FROM conversations WHERE conversation_id = ? AND empty_until <= UTC_TIMESTAMP(3)";
+
 #define CONVERSATION_COLUMNS                                                                                           \
 	"conversation_id, instance_id, message_count, " SQL_UTC("created_at") ", " SQL_UTC("updated_at")
 static const char SQL_LIST[] = "SELECT " CONVERSATION_COLUMNS " FROM conversations"
@@ -288,6 +294,28 @@ bool conversation_abandon(struct db *db, const struct conversation_turn *turn, s
 	db_bind_id(db, &turn->conversation_id);
 	db_bind_id(db, &turn->turn_id);
 	return db_exec(db, e) && (db_affected(db) > 0 || set_free(db, turn, 0, e));
+}
+
+bool conversation_prune(struct db *db, struct err *e)
+{
+	struct id dead[CONVERSATION_PRUNE_MAX];
+	enum db_result result = DB_DONE;
+	unsigned count = 0;
+
+	db_use(db, SQL_FIND_DEAD);
+	db_bind_u64(db, CONVERSATION_PRUNE_MAX);
+	while (count < CONVERSATION_PRUNE_MAX && (result = db_step(db, e)) == DB_ROW)
+		dead[count++] = db_col_id(db, 0);
+	db_done(db);
+	if (result == DB_FAIL)
+		return false;
+	for (unsigned i = 0; i < count; i++) {
+		db_use(db, SQL_DROP_DEAD);
+		db_bind_id(db, &dead[i]);
+		if (!db_exec(db, e))
+			return false;
+	}
+	return true;
 }
 
 /* --- for its owner --- */

@@ -18,7 +18,8 @@ struct arena;
 struct db;
 struct jval;
 
-#define CONVERSATION_WINDOW_MAX 1000               /* messages */
+#define CONVERSATION_WINDOW_MAX 1000 /* messages */
+#define CONVERSATION_PRUNE_MAX 200
 #define CONVERSATION_PAGE_BYTES ((uint64_t)524288) /* of text in one page; a longer message has one to itself */
 
 struct conversation_turn {
@@ -46,6 +47,9 @@ bool conversation_end(struct db *db, const struct conversation_turn *turn, const
 		      enum problem *ret_problem, struct err *e) MUST_CHECK;
 /* Gives it free without a message; one that began with this turn goes. */
 bool conversation_abandon(struct db *db, const struct conversation_turn *turn, struct err *e) MUST_CHECK;
+
+/* Removes those whose first turn died and left no message, CONVERSATION_PRUNE_MAX at most. */
+bool conversation_prune(struct db *db, struct err *e) MUST_CHECK;
 
 /* --- for its owner --- */
 

@@ -10,7 +10,7 @@
 
 struct db;
 
-#define SCHEMA_VERSION 6 /* of the last file in schema/ */
+#define SCHEMA_VERSION 7 /* of the last file in schema/ */
 
 /* ERR_MISSING with the words to do (`hearthctl migrate`) when the database is older or has no schema. */
 bool schema_check(struct db *db, struct err *e) MUST_CHECK;

@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "core/conversation.h"
 #include "core/event.h"
 #include "core/recovery.h"
 #include "lib/buf.h"
@@ -175,7 +176,7 @@ static bool prune(struct recovery_pass *p, struct err *e)
 	if (p->pruned_ms != 0 && clock_now_ms() - p->pruned_ms < PRUNE_EVERY_MS)
 		return true;
 	p->pruned_ms = clock_now_ms();
-	return recovery_prune(p->db, (int)p->engine->settings->worker.history_hours, e);
+	return recovery_prune(p->db, (int)p->engine->settings->worker.history_hours, e) && conversation_prune(p->db, e);
 }
 
 static bool retry_hot(struct recovery_pass *p, struct err *e)

@@ -195,6 +195,20 @@ def test_a_worker_that_dies_holds_its_conversation_no_longer_than_its_turn(stack
     assert messages(org.member, org, session) == [("user", "a"), ("assistant", "one"), ("user", "c"), ("assistant", "three")]
 
 
+def test_what_a_worker_that_dies_in_a_first_turn_leaves_is_removed(stack, org, provider, llm):
+    provider.script("e", fake.hang)
+    app = new_agent(org, llm, "e")
+    turn = Background(org.member.chat, app, "a", timeout=90)
+    eventually(lambda: provider.asked("e"))
+    stack.worker.kill()
+    of_it = f"FROM conversations WHERE instance_id = '{app}'"
+    assert stack.db.number(f"SELECT COUNT(*) {of_it} AND message_count = 0") == 1
+    stack.db.run(f"UPDATE conversations SET turn_until = UTC_TIMESTAMP(3) WHERE instance_id = '{app}'")  # its time is over
+    stack.worker.start()
+    turn.join(90)
+    eventually(lambda: stack.db.number(f"SELECT COUNT(*) {of_it}") == 0, 90)
+
+
 def test_long_messages_come_in_pages_and_not_all_are_read(stack, org, provider, llm):
     provider.script("l", fake.text("yes"))
     app = new_agent(org, llm, "l", history={"tokens": 100})

@@ -123,6 +123,47 @@ static void an_abandoned_turn_leaves_nothing(void)
 	CU_ASSERT_EQUAL(messages_of(&id), 2);
 }
 
+static void what_a_dead_first_turn_left_is_removed(void)
+{
+	struct id dead = id_new(), running = id_new(), said = id_new();
+	struct conversation_turn turns[] = {turn_of(&dead, true), turn_of(&running, true), turn_of(&said, true)};
+	struct conversation_turn again = turn_of(&said, false), late = turn_of(&dead, false);
+	int count;
+
+	for (size_t i = 0; i < ARRAY_LEN(turns); i++)
+		CU_ASSERT_EQUAL(begin(&turns[i], &count), PROBLEM_NONE);
+	CU_ASSERT_EQUAL(end(&turns[2], "a", "b"), PROBLEM_NONE);
+	CU_ASSERT_EQUAL(begin(&again, &count), PROBLEM_NONE);
+	fixture_run(fx.db,
+		    "UPDATE conversations SET turn_until = UTC_TIMESTAMP(3) WHERE conversation_id IN ('%s', '%s')",
+		    dead.text, said.text);
+	CU_ASSERT_TRUE(conversation_prune(fx.db, &err));
+	CU_ASSERT_EQUAL(begin(&late, &count), PROBLEM_CONVERSATION_NOT_FOUND);
+	CU_ASSERT_EQUAL(end(&turns[0], "a", "b"), PROBLEM_CONVERSATION_NOT_FOUND);
+	CU_ASSERT_EQUAL(end(&turns[1], "a", "b"), PROBLEM_NONE);
+	CU_ASSERT_EQUAL(messages_of(&said), 2);
+	again = turn_of(&said, false);
+	CU_ASSERT_EQUAL(begin(&again, &count), PROBLEM_NONE);
+	CU_ASSERT_EQUAL(count, 2);
+}
+
+static void so_many_are_removed_at_a_time(void)
+{
+	const char *sql = "SELECT COUNT(*) FROM conversations WHERE token_id = ?";
+	struct id owner_of_many = id_new();
+
+	fixture_run(fx.db,
+		    "INSERT INTO conversations (conversation_id, org_id, token_id, instance_id, turn_id, turn_until, "
+		    "created_at, updated_at) SELECT UUID(), '%s', '%s', '%s', UUID(), NOW(3) - INTERVAL seq MINUTE, "
+		    "NOW(3), "
+		    "NOW(3) FROM seq_1_to_%d",
+		    org.text, owner_of_many.text, app.text, CONVERSATION_PRUNE_MAX + 3);
+	CU_ASSERT_TRUE(conversation_prune(fx.db, &err));
+	CU_ASSERT_EQUAL(fixture_number(sql, &owner_of_many), 3);
+	CU_ASSERT_TRUE(conversation_prune(fx.db, &err));
+	CU_ASSERT_EQUAL(fixture_number(sql, &owner_of_many), 0);
+}
+
 static void nobody_elses_is_found(void)
 {
 	struct id id = id_new(), other = id_new();
@@ -206,6 +247,8 @@ static CU_TestInfo cases[] = {
 	CASE(both_messages_are_added_once),
 	CASE(two_turns_never_have_it_at_once),
 	CASE(an_abandoned_turn_leaves_nothing),
+	CASE(what_a_dead_first_turn_left_is_removed),
+	CASE(so_many_are_removed_at_a_time),
 	CASE(nobody_elses_is_found),
 	CASE(the_window_ends_at_messages_or_tokens),
 	CASE(a_deleted_one_is_gone_with_its_messages),

@@ -355,6 +355,13 @@ static void run_conversations(void)
 	CU_ASSERT_FALSE(has_more);
 	RUN(conversation_delete(db, &org, &middle.token, &turn.conversation_id, &problem, &err));
 	CU_ASSERT_EQUAL(problem, PROBLEM_NONE);
+	turn.is_new = true;
+	turn.limit_s = 0; /* dead at once */
+	RUN(conversation_begin(db, &turn, &history, &problem, &err));
+	jval_free(&history);
+	RUN(conversation_prune(db, &err));
+	RUN(conversation_get(db, fx.mem, &org, &middle.token, &turn.conversation_id, &got, &problem, &err));
+	CU_ASSERT_EQUAL(problem, PROBLEM_CONVERSATION_NOT_FOUND);
 }
 
 static void run_lifecycle(void)
