@@ -60,6 +60,22 @@ def test_a_change_reloads_exactly_the_agents_that_use_it(stack, org, provider):
     org.suspend()
 
 
+def rotate(stack, counts):
+    """Three times; before and after each switch some turns and builds come to their end."""
+    first = json.loads(stack.ctl("keys", "list", "--json"))["items"][-1]["key_id"]
+    for _ in range(3):
+        done = dict(counts)
+        eventually(lambda done=done: all(counts[k] >= done[k] + 3 for k in counts), 60, "turns and builds go on")
+        new = stack.ctl("keys", "new").strip()
+        eventually(lambda: stack.ctl_run("keys", "distribute-check").returncode == 0, 30)
+        stack.ctl("keys", "reseal")
+        assert stack.db.value("SELECT GROUP_CONCAT(DISTINCT key_id) FROM sealed_values") == new
+        done = dict(counts)
+        eventually(lambda done=done: all(counts[k] >= done[k] + 3 for k in counts), 60, "turns and builds go on")
+        stack.ctl("keys", "retire", first)
+        first = new
+
+
 def test_turns_and_builds_go_on_while_keys_are_rotated(stack, org, provider):
     llms = [org.new_llm_config("openai", provider.url) for _ in range(2)]
     chatted, built = (agents(org, llm, 1)[0] for llm in llms)
@@ -80,19 +96,10 @@ def test_turns_and_builds_go_on_while_keys_are_rotated(stack, org, provider):
     threads = [threading.Thread(target=call, daemon=True) for call in (chat, build)]
     for t in threads:
         t.start()
-    first = json.loads(stack.ctl("keys", "list", "--json"))["items"][-1]["key_id"]
-    for _ in range(3):
-        done = dict(counts)
-        eventually(lambda done=done: all(counts[k] >= done[k] + 3 for k in counts), 60, "turns and builds go on")
-        new = stack.ctl("keys", "new").strip()
-        eventually(lambda: stack.ctl_run("keys", "distribute-check").returncode == 0, 30)
-        stack.ctl("keys", "reseal")
-        assert stack.db.value("SELECT GROUP_CONCAT(DISTINCT key_id) FROM sealed_values") == new
-        done = dict(counts)
-        eventually(lambda done=done: all(counts[k] >= done[k] + 3 for k in counts), 60, "turns and builds go on")
-        stack.ctl("keys", "retire", first)
-        first = new
-    is_over.set()
+    try:
+        rotate(stack, counts)
+    finally:
+        is_over.set()
     for t in threads:
         t.join(60)
     assert not wrong, wrong[:3]
