@@ -2,6 +2,7 @@
 """AI Apps with a model: turns, tools, bounds, cancelling, a provider that is odd, slow, failing or dead."""
 import json
 import re
+import secrets
 import sys
 import threading
 import time
@@ -293,6 +294,25 @@ def test_a_provider_that_fails_is_told_and_the_app_stays(org, provider, openai, 
     assert error.name == "error" and error.data["code"] == code
     provider.script("f", fake.text("fine"))
     assert org.member.chat_ok(app) == "fine"
+
+
+def test_a_key_that_is_used_is_said_nowhere(stack, org, provider, kind):
+    """At level debug; also where the provider repeats it in what it says is wrong."""
+    key, header = "sk-" + secrets.token_hex(24), "seven-" + secrets.token_hex(8)
+    llm = org.new_llm_config(kind, provider.url, api_key=key, extra_headers={"X-Team": header})
+    provider.script("said", fake.text("x"), fake.status(401, f"Incorrect API key provided: {key}, {header}"))
+    app = new_agent(org, llm, "said")
+    assert org.member.chat_ok(app) == "x"
+    with provider.lock:
+        sent = provider.requests[-1]["headers"]
+    assert key in str(sent) and sent["X-Team"] == header
+    answers = [org.member.chat(app).body.decode(), str(org.member.chat_stream(app).rest())]
+    provider.listing = fake.status(401, f"Incorrect API key provided: {key}, {header}")
+    answers.append(str(org.admin.lifecycle("reload", app, wait=30).json))
+    provider.listing = None
+    assert "provider_failed" in answers[0] and "provider_failed" in answers[1] and "probe_failed" in answers[2], answers
+    answers += [p.text() for p in (stack.app, stack.worker, stack.lighttpd, stack.nats)]
+    assert not [a for a in answers if key in a or header in a]
 
 
 def test_what_had_not_begun_is_tried_again(org, provider, openai):
