@@ -15,9 +15,7 @@
 #include "lib/json.h"
 
 #define REQUEST_VERSION 1
-#define REQUEST_DEPTH_MAX 40    /* messages and the schemas of tools */
-#define ESCAPE_MAX 6            /* one byte of a string is at most \u00XX */
-#define REQUEST_REST_BYTES 4096 /* all but the message */
+#define REQUEST_DEPTH_MAX 40 /* messages and the schemas of tools */
 
 static const char *const kinds[] = {
 	[CHAT_ACCEPTED] = "accepted",
@@ -143,7 +141,7 @@ bool chat_request_parse(const char *data, size_t len, struct arena *mem, struct 
 			struct err *e)
 {
 	const struct json_limits limits = {
-		.bytes_max = CHAT_MESSAGE_BYTES_MAX * ESCAPE_MAX + CHAT_MESSAGES_BYTES_MAX + REQUEST_REST_BYTES,
+		.bytes_max = CHAT_REQUEST_BYTES_MAX,
 		.depth_max = REQUEST_DEPTH_MAX,
 	};
 	struct chat_request request = {0};

@@ -34,9 +34,10 @@ struct jval;
 #define CHAT_CANCEL_SUBJECT_SIZE 96
 #define CHAT_KEEPALIVE_MS 10000
 #define CHAT_FIRST_REPLY_MS 2000
-#define CHAT_SILENCE_MAX_MS 25000      /* two keep-alives lost */
-#define CHAT_MESSAGE_BYTES_MAX 262144  /* of the user's message */
-#define CHAT_MESSAGES_BYTES_MAX 786432 /* of all messages, tools and parameters, as JSON */
+#define CHAT_SILENCE_MAX_MS 25000     /* two keep-alives lost */
+#define CHAT_MESSAGE_BYTES_MAX 262144 /* of the user's message */
+/* Of a whole request, as JSON: the longest message fits, however much of it is escaped. The bus may take less. */
+#define CHAT_REQUEST_BYTES_MAX ((size_t)2 * 1024 * 1024)
 
 struct chat_request {
 	struct id instance_id, org_id;

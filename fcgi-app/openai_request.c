@@ -65,6 +65,17 @@ static bool is_text_parts(const struct jval *content)
 	return true;
 }
 
+static size_t parts_bytes(const struct jval *content)
+{
+	size_t bytes = 0, len = 0;
+
+	for (size_t i = 0; i < jval_array_len(content); i++) {
+		(void)jval_string(jval_get(jval_array_at(content, i), "text"), &len);
+		bytes += len;
+	}
+	return bytes;
+}
+
 /* The text of parts becomes one string: not every provider takes parts. */
 static struct jval *content_value(const struct jval *content)
 {
@@ -74,7 +85,7 @@ static struct jval *content_value(const struct jval *content)
 
 	if (jval_type(content) != JVAL_ARRAY)
 		return content ? jval_ref((struct jval *)content) : NULL;
-	buf_init(&text, CHAT_MESSAGES_BYTES_MAX * 2);
+	buf_init(&text, parts_bytes(content));
 	for (size_t i = 0; i < jval_array_len(content); i++) {
 		const char *part = jval_string(jval_get(jval_array_at(content, i), "text"), &len);
 		buf_append(&text, part, len);

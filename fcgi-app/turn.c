@@ -18,8 +18,7 @@
 #include "lib/clock.h"
 #include "lib/log.h"
 
-#define SMALL_BYTES 65536 /* every server takes as much */
-#define REQUEST_BYTES_MAX ((size_t)2 * 1024 * 1024)
+#define SMALL_BYTES 65536      /* every server takes as much */
 #define SHORT_WAIT_MS 50       /* on the call alone */
 #define SLICE_MS 1000          /* poll no longer than this: a stop, the deadline */
 #define SLICE_BLIND_MS 100     /* where no descriptor can be had */
@@ -75,7 +74,7 @@ static bool start_call(struct turn *t, const struct chat_request *request, enum 
 	bool ok;
 
 	*ret_problem = PROBLEM_NONE;
-	buf_init(&data, REQUEST_BYTES_MAX);
+	buf_init(&data, CHAT_REQUEST_BYTES_MAX);
 	chat_request_encode(request, &data);
 	chat_subject(&request->instance_id, subject);
 	/* Asking for the limit takes the connection's lock, so only a large request does. */

@@ -235,6 +235,10 @@ UNIT_TESTS += %D%/test_fcgi
 %C%_test_fcgi_CFLAGS = $(UNIT_CFLAGS)
 %C%_test_fcgi_LDADD = $(APP_LIBS)
 
+UNIT_TESTS += %D%/test_openai_request
+%C%_test_openai_request_SOURCES = %D%/test_openai_request.c $(UNIT_HARNESS)
+%C%_test_openai_request_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_openai_request_LDADD = $(APP_LIBS)
 UNIT_TESTS += %D%/test_fields
 %C%_test_fields_SOURCES = %D%/test_fields.c $(UNIT_HARNESS)
 %C%_test_fields_CFLAGS = $(UNIT_CFLAGS)

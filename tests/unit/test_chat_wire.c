@@ -8,6 +8,7 @@
 #include "lib/arena.h"
 #include "lib/buf.h"
 #include "lib/macros.h"
+#include "lib/xalloc.h"
 #include "tests/unit/harness.h"
 
 #define ORG "0192f0c1-0000-7000-8000-000000000001"
@@ -41,7 +42,7 @@ static void check_round_trip(const char *message, size_t len)
 	struct buf out;
 	struct err e;
 
-	buf_init(&out, 2 << 20);
+	buf_init(&out, CHAT_REQUEST_BYTES_MAX);
 	chat_request_encode(&request, &out);
 	CU_ASSERT_FALSE_FATAL(buf_has_failed(&out));
 	CU_ASSERT_TRUE_FATAL(chat_request_parse(out.data, out.len, mem, &back, &e));
@@ -100,6 +101,26 @@ static void a_broken_request_is_refused(void)
 		CU_ASSERT_EQUAL(ok, requests[i].is_good);
 		CU_ASSERT_EQUAL(e.code, requests[i].is_good ? ERR_NONE : ERR_INPUT);
 	}
+	arena_free(&mem);
+}
+
+/* The messages count as all of it does. */
+static void a_request_is_so_long_and_no_longer(void)
+{
+	static const char head[] = IDS ",\"stream\":true,\"deadline_unix_ms\":5,\"message\":\"\",\"messages\":[\"";
+	struct arena *mem = arena_new(65536);
+	char *data = xmalloc(CHAT_REQUEST_BYTES_MAX + 2);
+	struct chat_request request;
+	struct err e = {0};
+
+	memset(data, 'x', CHAT_REQUEST_BYTES_MAX + 1);
+	memcpy(data, head, sizeof(head) - 1);
+	memcpy(data + CHAT_REQUEST_BYTES_MAX - 3, "\"]} ", 5);
+	CU_ASSERT_TRUE(chat_request_parse(data, CHAT_REQUEST_BYTES_MAX, mem, &request, &e));
+	chat_request_clear(&request);
+	CU_ASSERT_FALSE(chat_request_parse(data, CHAT_REQUEST_BYTES_MAX + 1, mem, &request, &e));
+	CU_ASSERT_EQUAL(e.code, ERR_INPUT);
+	free(data);
 	arena_free(&mem);
 }
 
@@ -199,10 +220,15 @@ static void a_broken_reply_is_refused(void)
 }
 
 static CU_TestInfo cases[] = {
-	CASE(subjects_fit_their_sizes),        CASE(requests_parse_back),
-	CASE(a_broken_request_is_refused),     CASE(a_request_that_is_too_large_for_its_arena_is_refused),
-	CASE(replies_are_one_line_and_a_body), CASE(replies_parse),
-	CASE(a_broken_reply_is_refused),       CU_TEST_INFO_NULL,
+	CASE(subjects_fit_their_sizes),
+	CASE(requests_parse_back),
+	CASE(a_broken_request_is_refused),
+	CASE(a_request_is_so_long_and_no_longer),
+	CASE(a_request_that_is_too_large_for_its_arena_is_refused),
+	CASE(replies_are_one_line_and_a_body),
+	CASE(replies_parse),
+	CASE(a_broken_reply_is_refused),
+	CU_TEST_INFO_NULL,
 };
 
 CU_SuiteInfo suites[] = {
