@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* clang-format off */
 /*
  * The configuration of the framework `agent`: a turn against a model with tools.
  *
- *   {"llm_config_id": "…", "model": "…",                  required
- *    "system_prompt": "", "parameters": {},                parameters: of the model, above the LLM config's defaults
- *    "tools": ["current_time", "calculator", "fetch_url"], "fetch_url": {"allow": ["https://docs.example.com/"]},
+ *   {"llm_config_id": "…", "model": "…",                   required
+ *    "system_prompt": "",
+ *    "parameters": {},                                     of the model, above the LLM config's defaults
+ *    "tools": ["current_time", "calculator", "fetch_url"],
+ *    "fetch_url": {"allow": ["https://docs.example.com/"]},
  *    "limits": {"hops": 8, "tool_calls": 32, "seconds": 120, "tokens": 0, "bytes": 262144, "turns": 0},
- *    "history": {"messages": 50, "tokens": 8000},          of a conversation, taken into a turn; messages 0: none is
- * kept "probe": "connect",                                   none, connect, or call (one token), before a copy is
- * swapped in "openai": {"parameters": [], "client_tools": false}}  what callers of /v1/chat/completions may set
+ *    "history": {"messages": 50, "tokens": 8000},          of a conversation, taken into a turn; messages 0: none is kept
+ *    "probe": "connect",                                   before a copy is swapped in: none, connect, call (one token)
+ *    "openai": {"parameters": [], "client_tools": false}}  what callers of /v1/chat/completions may set
  */
+/* clang-format on */
 #ifndef CORE_AGENT_CONFIG_H
 #define CORE_AGENT_CONFIG_H
 

@@ -13,8 +13,7 @@
 
 #define API_VERSION "2023-06-01"
 #define TOKENS_MAX_DEFAULT 4096 /* the API demands a limit */
-#define EVENT_BYTES_MAX ((size_t)1024 * 1024)
-#define EVENT_DEPTH_MAX 32
+#define ARGUMENTS_BYTES_MAX ((size_t)1024 * 1024)
 #define ARGUMENTS_DEPTH_MAX 32
 
 /* --- the request: messages --- */
@@ -48,7 +47,7 @@ static bool add_content(struct jval *blocks, const struct jval *content, struct 
 
 static struct jval *call_block(const struct jval *call)
 {
-	const struct json_limits limits = {.bytes_max = EVENT_BYTES_MAX, .depth_max = ARGUMENTS_DEPTH_MAX};
+	const struct json_limits limits = {.bytes_max = ARGUMENTS_BYTES_MAX, .depth_max = ARGUMENTS_DEPTH_MAX};
 	const struct jval *function = jval_get(call, "function");
 	struct jval *block = jval_new_object(), *input = NULL;
 	size_t len;
@@ -347,7 +346,7 @@ static bool read_object(struct answer *a, const char *type, const struct jval *r
 static bool read_event(struct answer *a, const char *name, const char *data, size_t len, bool *ret_is_over,
 		       struct err *e)
 {
-	const struct json_limits limits = {.bytes_max = EVENT_BYTES_MAX, .depth_max = EVENT_DEPTH_MAX};
+	const struct json_limits limits = {.bytes_max = STREAM_EVENT_BYTES_MAX, .depth_max = STREAM_EVENT_DEPTH_MAX};
 	struct jval *root = NULL;
 
 	*ret_is_over = false;

@@ -16,6 +16,10 @@ struct answer;
 struct buf;
 struct jval;
 
+/* One event of a provider's stream. */
+#define STREAM_EVENT_BYTES_MAX ((size_t)1024 * 1024)
+#define STREAM_EVENT_DEPTH_MAX 32
+
 struct model_request {
 	const char *model;
 	struct jval *messages; /* array */

@@ -26,7 +26,6 @@
 #include "lib/xalloc.h"
 #include "worker/model/private.h"
 
-#define EVENT_BYTES_MAX ((size_t)1024 * 1024)
 #define ERROR_BYTES_MAX ((size_t)16384) /* of an error's body */
 #define WHOLE_DEPTH_MAX 32
 #define URL_SIZE (LLM_URL_MAX + 64)
@@ -520,7 +519,7 @@ static bool attempt(struct model_call *c, struct model_failure *ret_failure)
 	c->retry_after_ms = -1;
 	c->error = (struct err){0};
 	c->is_overdue = false;
-	sse_parse_init(&c->sse, EVENT_BYTES_MAX, on_event, c);
+	sse_parse_init(&c->sse, STREAM_EVENT_BYTES_MAX, on_event, c);
 	answer_init(&c->answer, config->answer_max);
 	c->answer.on_text = c->sink.text;
 	c->answer.closure = c->sink.closure;

@@ -11,9 +11,6 @@
 #include "worker/model/answer.h"
 #include "worker/model/dialect.h"
 
-#define EVENT_BYTES_MAX ((size_t)1024 * 1024)
-#define EVENT_DEPTH_MAX 32
-
 /* --- the request --- */
 
 struct overriding {
@@ -172,7 +169,7 @@ static bool read_object(struct answer *a, const struct jval *root, const char *p
 static bool read_event(struct answer *a, const char *name, const char *data, size_t len, bool *ret_is_over,
 		       struct err *e)
 {
-	const struct json_limits limits = {.bytes_max = EVENT_BYTES_MAX, .depth_max = EVENT_DEPTH_MAX};
+	const struct json_limits limits = {.bytes_max = STREAM_EVENT_BYTES_MAX, .depth_max = STREAM_EVENT_DEPTH_MAX};
 	struct jval *root = NULL;
 	char text[160];
 	bool ok;
