@@ -6,6 +6,7 @@
 
 #include "core/framework.h"
 #include "core/framework_private.h"
+#include "core/page_url.h"
 #include "lib/json.h"
 #include "lib/macros.h"
 
@@ -14,7 +15,6 @@
 #define PARAMETERS_BYTES_MAX 16384
 #define TOOLS_MAX 16
 #define PREFIXES_MAX 32
-#define PREFIX_LEN_MAX 1024
 
 /* Numbers that stand in an object of the configuration. */
 static const struct number {
@@ -69,27 +69,16 @@ static bool is_array_of(const struct jval *v, const char *const *names, size_t m
 	return true;
 }
 
-/* An address up to some boundary of it, so that one cannot begin like it and lead elsewhere. */
-static bool is_prefix(const struct jval *v)
-{
-	size_t len;
-	const char *text = jval_string(v, &len);
-	const char *host = text ? strstr(text, "://") : NULL;
-
-	if (!host || len > PREFIX_LEN_MAX || (strncmp(text, "https://", 8) != 0 && strncmp(text, "http://", 7) != 0))
-		return false;
-	host += 3;
-	return strcspn(host, "/") > 0 && strchr(host, '/') && !strpbrk(text, "@%\\ \t\r\n\"<>^`{|}?#") &&
-	       !strstr(host, "/..");
-}
-
 static bool are_prefixes(const struct jval *v)
 {
 	if (jval_type(v) != JVAL_ARRAY || jval_array_len(v) == 0 || jval_array_len(v) > PREFIXES_MAX)
 		return false;
-	for (size_t i = 0; i < jval_array_len(v); i++)
-		if (!is_prefix(jval_array_at(v, i)))
+	for (size_t i = 0; i < jval_array_len(v); i++) {
+		size_t len;
+		const char *text = jval_string(jval_array_at(v, i), &len);
+		if (!text || !page_url_is_prefix(text, len))
 			return false;
+	}
 	return true;
 }
 
@@ -114,9 +103,9 @@ static void check_tools(const struct jval *config, struct error_list *list)
 	if (jval_type(fetch) != JVAL_NULL && jval_type(fetch) != JVAL_OBJECT)
 		error_list_add(list, "config.fetch_url", "must be an object");
 	else if ((fetch || has_tool(config, "fetch_url")) && !are_prefixes(jval_get(fetch, "allow")))
-		error_list_add(
-			list, "config.fetch_url.allow",
-			"must be an array of 1 to 32 addresses, each with a path: https://host/ or https://host/path");
+		error_list_add(list, "config.fetch_url.allow",
+			       "must be an array of 1 to 32 addresses in ASCII, each with a path: https://host/ or "
+			       "https://host/path");
 }
 
 static void check_parameters(const struct jval *config, struct error_list *list)

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * fetch_url: a page of an allow-listed address, as text. The address comes from a model that may have been talked into
- * anything, so it must begin with one of the App's prefixes as it stands, without any of the forms by which an address
- * seems to begin like one and leads elsewhere; redirects are not followed; and where the name leads is judged as a
- * provider's address is (struct http).
+ * anything, so it must begin with one of the App's prefixes as it stands (core/page_url.h); redirects are not followed;
+ * and where the name leads is judged as a provider's address is (struct http).
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
+#include "core/page_url.h"
 #include "lib/buf.h"
 #include "lib/clock.h"
 #include "lib/http.h"
@@ -18,7 +18,6 @@
 #include "worker/tool/html_text.h"
 #include "worker/tool/tool.h"
 
-#define URL_MAX 2048
 #define PAGE_BYTES_MAX ((size_t)512 * 1024)
 #define CONNECT_MS 5000
 #define FIRST_BYTE_MS 15000
@@ -35,42 +34,14 @@ struct tool_run {
 
 /* --- what may be fetched --- */
 
-/* Only what stands in an address without being written otherwise (RFC 3986), no user info, no way back up. */
-static bool is_plain(const char *url)
-{
-	const char *authority = strstr(url, "://");
-
-	if (!authority || (strncmp(url, "https://", 8) != 0 && strncmp(url, "http://", 7) != 0) ||
-	    strlen(url) > URL_MAX)
-		return false;
-	for (const char *c = url; *c; c++)
-		if ((unsigned char)*c <= ' ' || (unsigned char)*c >= 0x7f || strchr("\\\"<>^`{|}", *c))
-			return false;
-	authority += 3;
-	size_t len = strcspn(authority, "/?#");
-	if (len == 0 || memchr(authority, '@', len) || memchr(authority, '%', len))
-		return false;
-	return !strstr(authority, "/..") && !strcasestr(authority, "%2e") && !strcasestr(authority, "%2f") &&
-	       !strcasestr(authority, "%5c");
-}
-
-/* The prefix ends at a boundary: "https://a.example" does not allow "https://a.example.net". */
-static bool begins_with(const char *url, const char *prefix)
-{
-	size_t len = strlen(prefix);
-
-	if (len == 0 || strncmp(url, prefix, len) != 0)
-		return false;
-	return prefix[len - 1] == '/' || url[len] == '\0' || url[len] == '/' || url[len] == '?' || url[len] == '#';
-}
-
 static bool is_allowed(const struct jval *allow, const char *url)
 {
-	if (!is_plain(url))
+	if (!page_url_is_plain(url))
 		return false;
 	for (size_t i = 0; i < jval_array_len(allow); i++) {
-		const char *prefix = jval_string(jval_array_at(allow, i), NULL);
-		if (prefix && is_plain(prefix) && begins_with(url, prefix))
+		size_t len;
+		const char *prefix = jval_string(jval_array_at(allow, i), &len);
+		if (prefix && page_url_is_prefix(prefix, len) && page_url_is_below(url, prefix))
 			return true;
 	}
 	return false;
