@@ -235,6 +235,21 @@ def test_a_change_leaves_the_rest_and_is_a_new_generation(stack, org):
     assert stack.db.number("SELECT COUNT(*) FROM sealed_values " + of_it.format("owner_id")) == 1
 
 
+def test_changes_at_the_same_time_come_one_after_the_other(stack, org):
+    """None is lost, and each finds what the one before it has left."""
+    llm = org.llm_config(api_key=KEY, extra_headers={"X-A": "1"})
+    item = path(org, llm["llm_config_id"])
+    fields = [{"defaults": {"a": i}} for i in range(1, 7)] + [{"api_key": "k" * 16}, {"extra_headers": None}]
+    busy = [Background(org.admin.patch, item, one) for one in fields]
+    got = [b.join() for b in busy]
+    assert {r.status for r in got} == {200}, got
+    assert sorted(r.json["generation"] for r in got) == list(range(2, len(fields) + 2))
+    now = org.admin.get(item).json
+    assert now == max((r.json for r in got), key=lambda x: x["generation"])
+    assert (now["key_hint"], now["extra_headers"]) == ("…kkkk", [])
+    assert stack.db.number(f"SELECT COUNT(*) FROM sealed_values WHERE owner_id = '{llm['llm_config_id']}'") == 1
+
+
 def test_a_saved_secret_is_not_sent_elsewhere(org):
     """Who may change an LLM config never sees its key, and so does not by letting it lead to a server of their own."""
     llm = org.llm_config(api_key=KEY, extra_headers={"X-A": "1"})
