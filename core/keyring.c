@@ -43,7 +43,8 @@ struct keyring {
 	/* Under the lock: */
 	struct entries entries;
 	struct identity seen;
-	bool has_looked;
+	bool has_looked, is_unreadable;
+	bool has_news; /* for keyring_refresh's caller, whoever read it */
 };
 
 struct keyring *keyring_new(const char *path)
@@ -209,12 +210,11 @@ static bool read_file(const char *path, struct entries *ret_entries, struct err 
 	return ok;
 }
 
-static bool refresh_locked(struct keyring *ring, bool *ret_changed, struct err *e)
+static bool refresh_locked(struct keyring *ring, struct err *e)
 {
 	struct entries fresh;
 	struct identity now;
 
-	*ret_changed = false;
 	if (!ring->path)
 		return true;
 	/* Looked at before it is read: one that is replaced meanwhile is read again the next time. */
@@ -223,9 +223,14 @@ static bool refresh_locked(struct keyring *ring, bool *ret_changed, struct err *
 		return true;
 	ring->has_looked = true;
 	ring->seen = now;
-	if (!read_file(ring->path, &fresh, e))
+	if (!read_file(ring->path, &fresh, e)) {
+		ring->is_unreadable = true;
 		return false;
-	*ret_changed = fresh.count != ring->entries.count || memcmp(&fresh, &ring->entries, sizeof(fresh)) != 0;
+	}
+	if (ring->is_unreadable || fresh.count != ring->entries.count ||
+	    memcmp(&fresh, &ring->entries, sizeof(fresh)) != 0)
+		ring->has_news = true;
+	ring->is_unreadable = false;
 	ring->entries = fresh;
 	secret_wipe(&fresh, sizeof(fresh));
 	return true;
@@ -233,13 +238,13 @@ static bool refresh_locked(struct keyring *ring, bool *ret_changed, struct err *
 
 bool keyring_refresh(struct keyring *ring, bool *ret_changed, struct err *e)
 {
-	bool is_changed;
-
 	pthread_mutex_lock(&ring->lock);
-	bool ok = refresh_locked(ring, &is_changed, e);
+	bool ok = refresh_locked(ring, e);
+	if (ok && ret_changed) {
+		*ret_changed = ring->has_news;
+		ring->has_news = false;
+	}
 	pthread_mutex_unlock(&ring->lock);
-	if (ok && ret_changed)
-		*ret_changed = is_changed;
 	return ok;
 }
 
@@ -279,11 +284,10 @@ static bool take_key(struct keyring *ring, const char *key_id, const char *finge
 		     struct err *e)
 {
 	struct err reason = {0};
-	bool is_changed;
 
 	pthread_mutex_lock(&ring->lock);
 	bool ok = copy_key(ring, key_id, fingerprint, ret_key) ||
-		  (refresh_locked(ring, &is_changed, &reason) && copy_key(ring, key_id, fingerprint, ret_key));
+		  (refresh_locked(ring, &reason) && copy_key(ring, key_id, fingerprint, ret_key));
 	pthread_mutex_unlock(&ring->lock);
 	if (ok)
 		return true;

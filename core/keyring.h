@@ -42,9 +42,9 @@ struct keyring *keyring_new(const char *path);
 /* Wipes the keys. */
 void keyring_free(struct keyring **ring);
 /*
- * Reads the file where it has changed since it was last looked at; cheap where not. *ret_changed (may be NULL): the
- * keys are others now. False once for each thing that is wrong with the file: ERR_MISSING, ERR_DENIED (its mode gives
- * it to others), ERR_INPUT.
+ * Reads the file where it has changed since it was last looked at; cheap where not. *ret_changed (may be NULL): since
+ * the last call the keys became others, or the file readable again. False once for each thing that is wrong with the
+ * file: ERR_MISSING, ERR_DENIED (its mode gives it to others), ERR_INPUT.
  */
 bool keyring_refresh(struct keyring *ring, bool *ret_changed, struct err *e) MUST_CHECK;
 /* How many. */

@@ -146,6 +146,28 @@ static void a_ring_that_others_may_touch_is_refused(void)
 	keyring_free(&ring);
 }
 
+/* With the same keys as before: who said that it cannot be read, says that it was. */
+static void a_ring_that_was_mended_is_news(void)
+{
+	struct keyring *ring = keyring_new(path);
+	char away[80];
+	bool is_changed = true;
+
+	(void)snprintf(away, sizeof(away), "%s.away", path);
+	put("k1 " KEY_A "\n");
+	CU_ASSERT_TRUE(keyring_refresh(ring, &is_changed, &err) && is_changed);
+	CU_ASSERT_EQUAL(chmod(path, 0644), 0);
+	CU_ASSERT_FALSE(keyring_refresh(ring, &is_changed, &err));
+	CU_ASSERT_EQUAL(chmod(path, 0640), 0);
+	CU_ASSERT_TRUE(keyring_refresh(ring, &is_changed, &err) && is_changed);
+	CU_ASSERT_TRUE(keyring_refresh(ring, &is_changed, &err) && !is_changed);
+	CU_ASSERT_EQUAL(rename(path, away), 0);
+	CU_ASSERT_FALSE(keyring_refresh(ring, &is_changed, &err));
+	CU_ASSERT_EQUAL(rename(away, path), 0);
+	CU_ASSERT_TRUE(keyring_refresh(ring, &is_changed, &err) && is_changed);
+	keyring_free(&ring);
+}
+
 static void a_ring_has_room_for_so_many_keys(void)
 {
 	struct keyring *ring = keyring_new(path);
@@ -310,6 +332,7 @@ static CU_TestInfo cases[] = {
 	CASE(a_ring_is_read_with_its_comments),
 	CASE(a_ring_that_is_wrong_leaves_the_keys_as_they_were),
 	CASE(a_ring_that_others_may_touch_is_refused),
+	CASE(a_ring_that_was_mended_is_news),
 	CASE(a_ring_has_room_for_so_many_keys),
 	CASE(what_one_ring_sealed_opens_in_another_with_the_key),
 	CASE(a_wrong_ring_opens_nothing),
