@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,7 @@
 #include <unistd.h>
 
 #include "core/lease.h"
+#include "lib/buf.h"
 #include "lib/conf.h"
 #include "lib/netaddr.h"
 #include "lib/xalloc.h"
@@ -35,6 +37,7 @@
 #define UNIX_SOCKET_PATH_MAX 107 /* sun_path less its NUL */
 #define USER_MAX 80              /* MariaDB's longest user name */
 #define EXIT_USAGE 2
+#define NAMES_BYTES_MAX 8192
 
 static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL};
 static const char *const log_targets[] = {"stderr", "syslog", NULL};
@@ -207,6 +210,11 @@ static const struct conf_option options[] = {
 	TEXT("ctl.schema_dir", ctl.schema_dir, HEARTH_DATADIR "/schema", 4095, "directory of the schema's SQL files"),
 };
 
+/* What the programs that run on read: how the names of those options begin. */
+static const char *const app_reads[] = {"database.", "nats.", "keys.", "log.", "app.", "worker.lease_s", NULL};
+static const char *const worker_reads[] = {"database.",         "nats.", "keys.", "log.", "llm.", "tools.", "worker.",
+					   "app.demand_wait_s", NULL};
+
 static const struct {
 	const char *name;                  /* of the program */
 	const char *inbox_prefix;          /* one each, so that NATS permissions can keep them apart */
@@ -214,11 +222,12 @@ static const struct {
 	unsigned lock_wait_timeout_s, idle_transaction_timeout_s;
 	unsigned delivery_threads;
 	size_t call_queue_max;
+	const char *const *reads;
 } programs[] = {
-	[SETTINGS_APP] = {"hearth.fcgi", "_INBOX_APP", FIELD(app.database), FIELD(app.nats), 3, 10, 2, 1024},
-	[SETTINGS_WORKER] = {"hearth-worker", "_INBOX_WORKER", FIELD(worker.database), FIELD(worker.nats), 3, 10, 1,
-			     64},
-	[SETTINGS_CTL] = {"hearthctl", "_INBOX_CTL", FIELD(ctl.database), FIELD(ctl.nats), 30, 0, 1, 16},
+	[SETTINGS_APP] = {"hearth.fcgi", "_INBOX_APP", FIELD(app.database), FIELD(app.nats), 3, 10, 2, 1024, app_reads},
+	[SETTINGS_WORKER] = {"hearth-worker", "_INBOX_WORKER", FIELD(worker.database), FIELD(worker.nats), 3, 10, 1, 64,
+			     worker_reads},
+	[SETTINGS_CTL] = {"hearthctl", "_INBOX_CTL", FIELD(ctl.database), FIELD(ctl.nats), 30, 0, 1, 16, NULL},
 };
 #define CTL_IO_TIMEOUT_S 3600 /* a migration of large tables takes its time */
 
@@ -449,6 +458,16 @@ static const char *choose_path(const char *path)
 	return from_env && *from_env ? from_env : DEFAULT_PATH;
 }
 
+/* A link in it stays one: what it points to may be another file at the next reading. */
+static char *absolute_path(const char *path)
+{
+	char folder[PATH_MAX];
+
+	if (path[0] == '/' || !getcwd(folder, sizeof(folder)))
+		return xstrdup(path);
+	return xasprintf("%s/%s", folder, path);
+}
+
 bool settings_load(const char *path, enum settings_program program, struct settings *ret_settings, char **ret_path,
 		   struct err *e)
 {
@@ -464,7 +483,7 @@ bool settings_load(const char *path, enum settings_program program, struct setti
 	}
 	if (!resolve(&s, program, chosen, e))
 		goto fail;
-	s.path = realpath(chosen, NULL);
+	s.path = absolute_path(chosen);
 	*ret_settings = s;
 	if (ret_path)
 		*ret_path = xstrdup(chosen);
@@ -481,15 +500,51 @@ void settings_clear(struct settings *s)
 	s->path = NULL;
 }
 
+/* --- reload --- */
+
+static const size_t sizes[] = {
+	[CONF_STRING] = sizeof(char *),
+	[CONF_INT] = sizeof(int64_t),
+	[CONF_BOOL] = sizeof(bool),
+	[CONF_ENUM] = sizeof(int),
+};
+
+static bool differs(const struct conf_option *option, const struct settings *a, const struct settings *b)
+{
+	const char *here = (const char *)a + option->offset, *there = (const char *)b + option->offset;
+
+	if (option->type != CONF_STRING)
+		return memcmp(here, there, sizes[option->type]) != 0;
+	const char *one = *(char *const *)(const void *)here, *other = *(char *const *)(const void *)there;
+	return one && other ? strcmp(one, other) != 0 : one != other;
+}
+
+static bool is_read_by(enum settings_program program, const struct conf_option *option)
+{
+	for (const char *const *prefix = programs[program].reads; prefix && *prefix; prefix++)
+		if (strncmp(option->name, *prefix, strlen(*prefix)) == 0)
+			return true;
+	return false;
+}
+
+void settings_warn_of_restart(const struct settings *running, const struct settings *fresh,
+			      enum settings_program program)
+{
+	struct buf names;
+
+	buf_init(&names, NAMES_BYTES_MAX);
+	for (size_t i = 0; i < ARRAY_LEN(options); i++)
+		if (!(options[i].flags & CONF_RELOAD) && is_read_by(program, &options[i]) &&
+		    differs(&options[i], running, fresh))
+			buf_printf(&names, "%s%s", names.len > 0 ? " " : "", options[i].name);
+	if (names.len > 0)
+		log_warn("configuration: these options take effect with a restart", "options=\"%s\"", buf_str(&names));
+	buf_clear(&names);
+}
+
 /* fresh gets the old value, and frees it. */
 static void take_over(const struct conf_option *option, struct settings *s, struct settings *fresh)
 {
-	static const size_t sizes[] = {
-		[CONF_STRING] = sizeof(char *),
-		[CONF_INT] = sizeof(int64_t),
-		[CONF_BOOL] = sizeof(bool),
-		[CONF_ENUM] = sizeof(int),
-	};
 	char *here = (char *)s + option->offset, *there = (char *)fresh + option->offset;
 	char old[sizeof(int64_t)];
 
@@ -504,6 +559,7 @@ bool settings_reload(struct settings *s, enum settings_program program, struct e
 
 	if (!settings_load(s->path, program, &fresh, NULL, e))
 		return false;
+	settings_warn_of_restart(s, &fresh, program);
 	for (size_t i = 0; i < ARRAY_LEN(options); i++)
 		if (options[i].flags & CONF_RELOAD)
 			take_over(&options[i], s, &fresh);

@@ -105,6 +105,10 @@ void settings_clear(struct settings *s); /* wipes secrets */
 /* For SIGHUP: reads the file again and, where all of it is valid, takes over the options marked CONF_RELOAD; texts
  * that were borrowed from them are gone. */
 bool settings_reload(struct settings *s, enum settings_program program, struct err *e) MUST_CHECK;
+/* One warning that names, without values, the options that the program reads, that differ, and that hold only from a
+ * start on. settings_reload says it too. */
+void settings_warn_of_restart(const struct settings *running, const struct settings *fresh,
+			      enum settings_program program);
 /* Effective values without secrets. */
 void settings_dump(const struct settings *s, FILE *out);
 

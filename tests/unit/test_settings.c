@@ -447,6 +447,82 @@ static void a_reload_takes_over_what_may_change(void)
 	settings_clear(&s);
 }
 
+/* Of a reload with that file, what was logged; borrowed until the next call. */
+static const char *log_of_reload(const char *text, enum settings_program program, struct settings *s)
+{
+	static char logged[4096];
+	FILE *file = tmpfile();
+	int saved = dup(STDERR_FILENO);
+	struct err e;
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(file);
+	write_text(conf_path, text);
+	log_open("test", LOG_LEVEL_INFO, LOG_TARGET_STDERR);
+	(void)dup2(fileno(file), STDERR_FILENO);
+	CU_ASSERT_TRUE(settings_reload(s, program, &e));
+	(void)dup2(saved, STDERR_FILENO);
+	(void)close(saved);
+	rewind(file);
+	logged[fread(logged, 1, sizeof(logged) - 1, file)] = '\0';
+	(void)fclose(file);
+	return logged;
+}
+
+static void a_reload_names_what_needs_a_restart(void)
+{
+	struct settings s;
+	struct err e;
+
+	CU_ASSERT_TRUE_FATAL(load("[worker]\nlease_s = 9\n", SETTINGS_WORKER, &s, &e));
+	CU_ASSERT_STRING_EQUAL(log_of_reload("[worker]\nlease_s = 9\nhot_ceiling = 3\n", SETTINGS_WORKER, &s), "");
+	const char *logged = log_of_reload("[llm]\nca_file = /x\nconnections_max = 4\nattempts_max = 2\n"
+					   "[log]\ntarget = syslog\n[app]\nthreads_max = 8\ndemand_wait_s = 3\n"
+					   "[worker]\ndatabase_password = hidden\nlease_s = 9\n[ctl]\nnats_user = c\n",
+					   SETTINGS_WORKER, &s);
+	CU_ASSERT_PTR_NOT_NULL(strstr(logged, " warn test: configuration: these options take effect with a restart "
+					      "options=\"llm.connections_max llm.ca_file log.target app.demand_wait_s "
+					      "worker.database_password\"\n"));
+	CU_ASSERT_PTR_EQUAL(strchr(logged, '\n'), strrchr(logged, '\n')); /* one line */
+	settings_clear(&s);
+}
+
+static void each_program_is_told_of_its_own_options(void)
+{
+	static const char text[] = "[llm]\nca_file = /x\n[app]\nkeepalive_s = 2\n[worker]\nlease_s = 9\nstats_s = 1\n";
+	struct settings s;
+	struct err e;
+
+	CU_ASSERT_TRUE_FATAL(load("", SETTINGS_APP, &s, &e));
+	CU_ASSERT_PTR_NOT_NULL(
+		strstr(log_of_reload(text, SETTINGS_APP, &s), "options=\"app.keepalive_s worker.lease_s\"\n"));
+	settings_clear(&s);
+	CU_ASSERT_TRUE_FATAL(load("", SETTINGS_WORKER, &s, &e));
+	CU_ASSERT_PTR_NOT_NULL(strstr(log_of_reload(text, SETTINGS_WORKER, &s),
+				      "options=\"llm.ca_file worker.lease_s worker.stats_s\"\n"));
+	settings_clear(&s);
+}
+
+/* As where a new folder is put in the old one's place. */
+static void a_reload_follows_a_link_anew(void)
+{
+	char link[64];
+	struct settings s;
+	struct err e;
+
+	(void)snprintf(link, sizeof(link), "%s.link", conf_path);
+	write_text(conf_path, "[worker]\nhot_ceiling = 5\n");
+	write_text(secret_path, "[worker]\nhot_ceiling = 7\n");
+	CU_ASSERT_EQUAL_FATAL(symlink(conf_path, link), 0);
+	CU_ASSERT_TRUE_FATAL(settings_load(link, SETTINGS_WORKER, &s, NULL, &e));
+	CU_ASSERT_EQUAL(s.path[0], '/');
+	CU_ASSERT_EQUAL(unlink(link), 0);
+	CU_ASSERT_EQUAL_FATAL(symlink(secret_path, link), 0);
+	CU_ASSERT_TRUE(settings_reload(&s, SETTINGS_WORKER, &e));
+	CU_ASSERT_EQUAL(s.worker.hot_ceiling, 7);
+	CU_ASSERT_EQUAL(unlink(link), 0);
+	settings_clear(&s);
+}
+
 /* --- the command line --- */
 
 /* With stdout and stderr away; -1: main is to go on. */
@@ -513,6 +589,9 @@ static CU_TestInfo cases[] = {
 	CASE(options_of_the_database_are_the_programs_own),
 	CASE(the_path_comes_from_the_environment),
 	CASE(a_reload_takes_over_what_may_change),
+	CASE(a_reload_names_what_needs_a_restart),
+	CASE(each_program_is_told_of_its_own_options),
+	CASE(a_reload_follows_a_link_anew),
 	CASE(arguments_decide_what_happens),
 	CU_TEST_INFO_NULL,
 };
