@@ -56,8 +56,6 @@ struct program {
 	struct servers *servers;
 	struct key_watch *key_watch;
 	int signal_fd;
-	int argc;
-	char **argv;
 };
 
 /* --- start --- */
@@ -181,21 +179,22 @@ static bool start(struct program *p, struct err *e)
 
 /* --- running --- */
 
+/* The threads read p->settings: they stay as they are. */
 static void reload(struct program *p)
 {
-	struct settings fresh = {0};
+	struct settings fresh;
 	struct err e = {0};
-	int ignored;
 
-	if (!settings_from_args(p->argc, p->argv, SETTINGS_APP, usage, &fresh, &ignored)) {
-		log_error("the configuration is not valid; the old one stays", NULL);
+	key_watch_wake(p->key_watch);
+	if (!settings_load(p->settings.path, SETTINGS_APP, &fresh, NULL, &e)) {
+		log_error("configuration not taken over; the old one stays", "error=\"%s\"", e.text);
 		return;
 	}
+	settings_warn_of_restart(&p->settings, &fresh, SETTINGS_APP);
 	log_set_level((enum log_level)fresh.log.level);
 	if (!app_set_llm_networks(&p->app, fresh.llm.allowed_networks, &e))
 		log_error("networks not taken over", "error=%s", e.text);
-	key_watch_wake(p->key_watch);
-	log_info("configuration read again", NULL);
+	log_info("configuration taken over", NULL);
 	settings_clear(&fresh);
 }
 
@@ -277,8 +276,6 @@ int main(int argc, char **argv)
 		return print_routes();
 	if (!settings_from_args(argc, argv, SETTINGS_APP, usage, &p.settings, &status))
 		return status;
-	p.argc = argc;
-	p.argv = argv;
 	log_open(PROGRAM, (enum log_level)p.settings.log.level, (enum log_target)p.settings.log.target);
 	if (start(&p, &e)) {
 		run_until_signal(&p);

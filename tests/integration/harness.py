@@ -133,7 +133,7 @@ class Stack:
 
     def write_conf(self, path=None, **changes):
         lines = []
-        for section, values in self.sections().items():
+        for section, values in {**dict.fromkeys(changes, {}), **self.sections()}.items():
             values = {**values, **changes.get(section, {})}
             lines += [f"[{section}]", *(f"{k} = {v}" for k, v in values.items() if v is not None), ""]
         # At once: a program may be told to read it again while it is written.

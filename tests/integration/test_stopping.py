@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Orderly stops and starts of the application: what is in hand is finished, and it starts in any order."""
+import re
 import signal
 import time
 
@@ -132,10 +133,29 @@ def test_sighup_with_a_wrong_file_keeps_the_old_one(stack, org, app_up):
     org.admin.load(app)
     stack.write_conf(worker={"hot_ceiling": "many"})
     for program in (stack.app, stack.worker):
+        before = len(program.text())
         program.signal(signal.SIGHUP)
-        eventually(lambda: "hot_ceiling" in program.text(), 10)
+        eventually(lambda: "the old one stays" in program.text()[before:], 10)
+        # One line of the log, with the reason.
+        line, = [line for line in program.text()[before:].splitlines() if "hot_ceiling" in line]
+        assert re.search(r"Z error hearth.* configuration not taken over.*hearth\.conf:\d+:.*hot_ceiling", line), line
     assert org.member.chat(app).status == 200
     stack.write_conf()
+
+
+def test_sighup_names_what_needs_a_restart(stack, app_up):
+    stack.allow("take effect with a restart")
+    said = 'configuration: these options take effect with a restart options="%s"\n'
+    stack.write_conf(llm={"ca_file": "/x", "connections_max": 7, "attempts_max": 2}, app={"keepalive_s": 7})
+    for program, names in ((stack.app, "app.keepalive_s"), (stack.worker, "llm.connections_max llm.ca_file")):
+        program.signal(signal.SIGHUP)
+        eventually(lambda: said % names in program.text(), 10)
+    stack.write_conf()
+    for program in (stack.app, stack.worker):
+        before = len(program.text())
+        program.signal(signal.SIGHUP)
+        eventually(lambda: "configuration taken over" in program.text()[before:], 10)
+        assert "restart" not in program.text()[before:]
 
 
 def test_sighup_takes_over_a_ceiling(stack, org, app_up):
