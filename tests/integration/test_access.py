@@ -81,6 +81,24 @@ def test_a_revoked_token_is_refused_at_once(stack, org):
     assert org.admin.delete(f"/api/orgs/{org.id}/tokens/{made['token_id']}").status in (200, 204)
 
 
+def test_a_revoked_token_is_refused_below_v1_too(stack, org):
+    """No organization stands in the path there: what is remembered is found by the token itself. Nobody tells hearth.fcgi of
+    what hearthctl does, so it is remembered to its end."""
+    org.admin.load(org.new_app(tier="hot", name="echo"))
+    made, other = (org.new_token("member") for _ in range(2))
+    ask = {"model": "echo", "messages": [{"role": "user", "content": "x"}]}
+    api, stays = (Api(stack.http, one["token"]) for one in (made, other))
+    for one in (api, stays):
+        eventually(lambda one=one: one.post("/v1/chat/completions", ask).status == 200, 30)  # now it is remembered
+    stack.ctl("token", "revoke", made["token_id"])
+    revoked = begun = time.monotonic()
+    while api.post("/v1/chat/completions", ask).status == 200:
+        assert begun - revoked < 1
+        begun = time.monotonic()
+    assert api.post("/v1/chat/completions", ask).status == 401
+    assert stays.post("/v1/chat/completions", ask).status == 200
+
+
 def test_a_token_is_shown_once_and_stored_as_a_hash(stack, org):
     made = org.new_token("member")
     assert made["token"].startswith("hrt_") and {"token_id", "name", "role", "org_id", "expires_at"} <= made.keys()

@@ -168,6 +168,16 @@ def test_a_redirect_leads_nowhere(org, provider, openai, status):
         assert not [r for r in provider.requests if r["path"].endswith("/elsewhere")]
 
 
+def test_a_page_without_an_end_is_told_to_the_model_and_the_turn_goes_on(org, provider, openai):
+    """Something comes all the time; so it takes what a page may take in all, 30 s."""
+    provider.listing = fake.trickle
+    provider.script("we", fake.call("fetch_url", {"url": provider.url.replace("/v1", "/page")}), fake.text("so be it"))
+    app = new_agent(org, openai, "we", tools=["fetch_url"], fetch_url={"allow": [provider.url.replace("/v1", "/")]}, probe="none")
+    assert org.member.chat_ok(app) == "so be it"
+    provider.listing = None
+    assert provider.asked("we")[-1]["messages"][-1]["content"] == "The server took too long."
+
+
 def test_a_page_keeps_its_last_character(org, provider, openai):
     provider.listing = lambda h: h.whole(200, "café", "text/plain; charset=utf-8")
     provider.script("lc", fake.call("fetch_url", {"url": provider.url.replace("/v1", "/page")}), fake.text("x"))

@@ -317,6 +317,11 @@ UNIT_TESTS += %D%/test_tool
 %C%_test_tool_CFLAGS = $(UNIT_CFLAGS)
 %C%_test_tool_LDADD = $(LIBFRAMEWORK_LIBS) $(CUNIT_LIBS)
 
+UNIT_TESTS += %D%/test_fetch_url
+%C%_test_fetch_url_SOURCES = %D%/test_fetch_url.c $(HTTP_STAGE) $(UNIT_HARNESS)
+%C%_test_fetch_url_CFLAGS = $(UNIT_CFLAGS) $(UV_CFLAGS)
+%C%_test_fetch_url_LDADD = $(LIBFRAMEWORK_LIBS) $(CUNIT_LIBS)
+
 UNIT_TESTS += %D%/test_model
 %C%_test_model_SOURCES = %D%/test_model.c tests/fake/http_server.c tests/fake/http_server.h $(UNIT_HARNESS)
 %C%_test_model_CFLAGS = $(UNIT_CFLAGS) $(UV_CFLAGS)

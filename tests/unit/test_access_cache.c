@@ -16,12 +16,14 @@ static struct id id_of(unsigned n)
 	return id;
 }
 
-/* instance 0: the token and the org alone. */
+/* instance 0: the token and the org alone. org 0: none is named, as below /v1. */
 static struct access_key key_of(unsigned token, unsigned org, unsigned instance)
 {
-	struct access_key key = {.org_id = id_of(org)};
+	struct access_key key = {.org_id = {""}};
 
-	memcpy(key.token_hash, &token, sizeof(token));
+	memcpy(key.token_hash + 13, &token, sizeof(token)); /* where its set comes from, if it comes from the token */
+	if (org > 0)
+		key.org_id = id_of(org);
 	if (instance > 0)
 		key.instance_id = id_of(instance);
 	return key;
@@ -72,6 +74,30 @@ static void only_the_very_same_key_finds_it(void)
 	CU_ASSERT_FALSE(has(1, 11, 100, 5000));
 	CU_ASSERT_FALSE(has(1, 10, 101, 5000));
 	CU_ASSERT_FALSE(has(1, 10, 0, 5000));
+}
+
+/* Of the tokens 1 to 200, without an org and an App. */
+static unsigned tokens_known(int64_t now_ms)
+{
+	unsigned count = 0;
+
+	for (unsigned token = 1; token <= 200; token++)
+		count += has(token, 0, 0, now_ms);
+	return count;
+}
+
+static void what_a_token_alone_may_is_found_by_its_hash(void)
+{
+	/* Each in a set of its own: one set would keep eight of them. */
+	for (unsigned token = 1; token <= 200; token++)
+		put(token, 0, 0, 5000);
+	CU_ASSERT_EQUAL(tokens_known(5999), 200);
+	CU_ASSERT_FALSE(has(201, 0, 0, 5000));
+	CU_ASSERT_FALSE(has(1, 10, 0, 5000));
+	CU_ASSERT_FALSE(has(1, 0, 100, 5000));
+	CU_ASSERT_EQUAL(tokens_known(6000), 0); /* of which some may be revoked by now */
+	drop(0, 0);
+	CU_ASSERT_EQUAL(tokens_known(5000), 0);
 }
 
 static void a_change_of_an_app_drops_it_for_every_token(void)
@@ -140,6 +166,7 @@ static void tear_down(void)
 static CU_TestInfo cases[] = {
 	{"an_entry_lasts_a_second_from_the_read", an_entry_lasts_a_second_from_the_read},
 	{"only_the_very_same_key_finds_it", only_the_very_same_key_finds_it},
+	{"what_a_token_alone_may_is_found_by_its_hash", what_a_token_alone_may_is_found_by_its_hash},
 	{"a_change_of_an_app_drops_it_for_every_token", a_change_of_an_app_drops_it_for_every_token},
 	{"a_change_of_many_drops_the_org", a_change_of_many_drops_the_org},
 	{"a_full_set_forgets_the_oldest_only", a_full_set_forgets_the_oldest_only},
