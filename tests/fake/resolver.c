@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A resolver in the test's hand: preloaded into a program, it answers names from the file that HEARTH_TEST_HOSTS names,
- * lines of "address name", read at each look-up, and leaves all others to the system's.
+ * lines of "address name", read at each look-up, and leaves all others to the system's. A name on several lines has
+ * all their addresses, in that order.
  */
 #include <dlfcn.h>
 #include <netdb.h>
@@ -11,29 +12,26 @@
 
 typedef int (*resolve)(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **ret);
 
-static int find(const char *name, char *ret_address)
-{
-	const char *path = getenv("HEARTH_TEST_HOSTS");
-	FILE *f = path != NULL ? fopen(path, "re") : NULL;
-	char address[64], known[256];
-	int is_found = 0;
-
-	while (f != NULL && !is_found && fscanf(f, "%63s %255s", address, known) == 2)
-		is_found = strcmp(known, name) == 0;
-	if (f != NULL)
-		(void)fclose(f);
-	if (is_found)
-		(void)snprintf(ret_address, sizeof(address), "%s", address);
-	return is_found;
-}
-
 int getaddrinfo(const char *restrict node, const char *restrict service, const struct addrinfo *restrict hints,
 		struct addrinfo **restrict ret)
 {
 	resolve next = (resolve)dlsym(RTLD_NEXT, "getaddrinfo");
-	char address[64];
+	const char *path = getenv("HEARTH_TEST_HOSTS");
+	FILE *f = node != NULL && path != NULL ? fopen(path, "re") : NULL;
+	struct addrinfo *found = NULL, **end = &found;
+	char address[64], known[256];
+	int result = 0;
 
-	if (node != NULL && find(node, address))
-		node = address;
-	return next(node, service, hints, ret);
+	while (f != NULL && result == 0 && fscanf(f, "%63s %255s", address, known) == 2) {
+		if (strcmp(known, node) == 0)
+			result = next(address, service, hints, end);
+		while (result == 0 && *end != NULL)
+			end = &(*end)->ai_next;
+	}
+	if (f != NULL)
+		(void)fclose(f);
+	if (found == NULL)
+		return result != 0 ? result : next(node, service, hints, ret);
+	*ret = found;
+	return 0;
 }

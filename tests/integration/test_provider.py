@@ -115,6 +115,23 @@ def rebound(tmp_path_factory):
     assert not found, "\n".join(found)
 
 
+@pytest.mark.parametrize("scheme,fine", [("https", "1.1.1.1"), ("http", "192.0.2.1")])
+@pytest.mark.parametrize("order", [1, -1], ids=["the last", "the first"])
+def test_a_name_with_one_address_inside_is_not_saved(rebound, scheme, fine, order):
+    """A name may have several, and which one is taken is not ours to say."""
+    stack, hosts = rebound
+    org = stack.new_org()
+
+    def save(*addresses):
+        hosts.write_text("".join(f"{a} several.example\n" for a in addresses[::order]))
+        return org.admin.post(f"/api/orgs/{org.id}/llm-configs", {"name": "x", "provider": "openai", "base_url": f"{scheme}://several.example/v1"})
+
+    for inside in INSIDE:
+        r = save(fine, fine, inside)
+        assert r.status == 422 and "not allowed" in r.json["errors"][0]["reason"], (inside, r)
+    assert save(fine, fine).status == 201
+
+
 INSIDE = ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1"]
 # The address it has when it is saved, and later. Of https every public one is fine, of http what the operator lists.
 REBOUND = [("https", "1.1.1.1", inside) for inside in INSIDE] + [("http", "192.0.2.1", later) for later in [*INSIDE, "3000::1"]]
