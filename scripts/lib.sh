@@ -8,7 +8,7 @@ PACKAGES_BUILD="gcc libc6-dev make autoconf automake pkg-config libfcgi-dev libj
 	libnats-dev libuv1-dev libsodium-dev libinih-dev libcurl4-openssl-dev libgmp-dev uthash-dev libcunit1-dev"
 PACKAGES_RUN="mariadb-server nats-server lighttpd curl"
 PACKAGES_BENCH="wrk nginx-light"
-PACKAGES_TEST="$PACKAGES_BENCH ca-certificates nodejs openssl python3 python3-pytest apache2 libapache2-mod-fcgid spin"
+PACKAGES_TEST="$PACKAGES_BENCH ca-certificates nodejs openssl python3 python3-jsonschema python3-pytest python3-yaml apache2 libapache2-mod-fcgid spin"
 # For make fuzz; no test needs them.
 PACKAGES_FUZZ="clang libclang-rt-14-dev"
 
