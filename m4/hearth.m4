@@ -80,4 +80,6 @@ AC_DEFUN([HEARTH_TOOLS], [
   AC_PATH_PROG([SPIN], [spin], [spin])
   AC_PATH_PROG([PANDOC], [pandoc])
   AM_CONDITIONAL([HAVE_PANDOC], [test -n "$PANDOC"])
+  AS_IF([test -z "$PANDOC"],
+    [AC_MSG_NOTICE([there is no pandoc: no man pages are made, the manual is installed as Markdown alone])])
 ])
