@@ -15,8 +15,10 @@
 #include "lib/json.h"
 
 #include <errno.h>
+#include <float.h>
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,6 +30,7 @@
 
 #define DEPTH_MAX 64
 #define VALUE_COUNT_MAX 65536
+#define DOUBLE_TEXT_SIZE 32
 
 struct reader {
 	const char *text;
@@ -646,9 +649,22 @@ void jval_add_int(struct jval *obj, const char *key, int64_t n)
 	jval_add(obj, key, val_of(made(json_object_new_int64(n))));
 }
 
+/* The shortest text that reads as n again. */
+static const char *double_text(double n, char text[DOUBLE_TEXT_SIZE])
+{
+	for (int digits = DBL_DIG; digits <= DBL_DECIMAL_DIG; digits++) {
+		(void)snprintf(text, DOUBLE_TEXT_SIZE, "%.*g", digits, n);
+		if (strtod(text, NULL) == n)
+			break;
+	}
+	return text;
+}
+
 void jval_add_double(struct jval *obj, const char *key, double n)
 {
-	jval_add(obj, key, val_of(json_object_new_double(n)));
+	char text[DOUBLE_TEXT_SIZE];
+
+	jval_add(obj, key, val_of(made(json_object_new_double_s(n, double_text(n, text)))));
 }
 
 void jval_remove(struct jval *obj, const char *key)
@@ -742,6 +758,7 @@ static void write_array(const struct jval *array, struct buf *out)
 
 void jval_canonical(const struct jval *v, struct buf *out)
 {
+	char number[DOUBLE_TEXT_SIZE];
 	size_t len = 0;
 	const char *s;
 
@@ -756,7 +773,7 @@ void jval_canonical(const struct jval *v, struct buf *out)
 		buf_printf(out, "%" PRId64, jval_int(v));
 		break;
 	case JVAL_DOUBLE:
-		buf_printf(out, "%.17g", jval_double(v));
+		buf_append_str(out, double_text(jval_double(v), number));
 		break;
 	case JVAL_STRING:
 		s = jval_string(v, &len);
