@@ -48,7 +48,8 @@ struct http_call {
 	bool is_added;     /* to the multi handle */
 	bool has_head;     /* the sink knows it */
 	bool is_cancelled; /* while is_inside: settle() frees it */
-	bool is_enough, is_refused, is_too_large;
+	bool is_enough, is_too_large;
+	bool is_refused, is_tried; /* an address, another */
 	struct http_call *prev, *next;
 	size_t block_bytes;
 	struct curl_slist lines[]; /* and their text behind them */
@@ -143,6 +144,7 @@ static curl_socket_t on_open_socket(void *closure, curlsocktype purpose, struct 
 		call->is_refused = true;
 		return CURL_SOCKET_BAD;
 	}
+	call->is_tried = true;
 	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }
 
@@ -163,8 +165,10 @@ static int on_request(void *closure, char *server_ip, char *own_ip, int server_p
 		address = (const struct sockaddr *)&in;
 	else if (inet_pton(AF_INET6, server_ip, &in6.sin6_addr) == 1)
 		address = (const struct sockaddr *)&in6;
-	call->is_refused = !address || !http->may_connect(http->may_connect_closure, call->has_tls, address);
-	return call->is_refused ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
+	if (address && http->may_connect(http->may_connect_closure, call->has_tls, address))
+		return CURL_PREREQFUNC_OK;
+	call->is_refused = true;
+	return CURL_PREREQFUNC_ABORT;
 }
 
 /* The value where line is such a header, without blanks around it; NULL else. */
@@ -514,7 +518,9 @@ static enum http_outcome outcome_of(const struct http_call *call, CURLcode code,
 		*ret_detail = "enough";
 		return HTTP_CANCELLED;
 	}
-	if (call->is_refused && (code == CURLE_COULDNT_CONNECT || code == CURLE_ABORTED_BY_CALLBACK)) {
+	/* A host of several addresses may have some that are refused, and another that does not answer. */
+	if (call->is_refused &&
+	    ((code == CURLE_COULDNT_CONNECT && !call->is_tried) || code == CURLE_ABORTED_BY_CALLBACK)) {
 		*ret_detail = "address not allowed";
 		return HTTP_REFUSED;
 	}
@@ -531,7 +537,7 @@ static enum http_outcome outcome_of(const struct http_call *call, CURLcode code,
 	case CURLE_SSL_CIPHER:
 	case CURLE_SSL_CACERT_BADFILE:
 	case CURLE_SSL_ISSUER_ERROR:
-		return HTTP_UNREACHABLE;
+		return HTTP_NO_TLS;
 	case CURLE_OPERATION_TIMEDOUT:
 		*ret_detail = timeout_detail(call);
 		return HTTP_TIMEOUT;

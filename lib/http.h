@@ -76,7 +76,8 @@ enum http_outcome {
 	HTTP_CANCELLED,   /* a sink said enough */
 	HTTP_REFUSED,     /* may_connect said no */
 	HTTP_NO_HOST,     /* the name is not known, or the name servers give no answer */
-	HTTP_UNREACHABLE, /* no connection, or no TLS */
+	HTTP_UNREACHABLE, /* no connection */
+	HTTP_NO_TLS,      /* no TLS with it, or its certificate is not trusted */
 	HTTP_TIMEOUT,     /* detail: "connect", "first byte", "idle", "total" */
 	HTTP_BROKEN,      /* it broke in the middle, or was no HTTP */
 	HTTP_TOO_LARGE    /* the body, or the head */

@@ -447,6 +447,27 @@ static void a_port_where_nobody_listens_is_unreachable(void)
 	buf_clear(&call.body);
 }
 
+/* localhost is ::1 too, which is not looked at for what is wrong. */
+static void of_several_addresses_the_one_that_may_be_tried_counts(void)
+{
+	struct netaddr_list *allowed = NULL;
+	struct call call = {0};
+	struct err e = {0};
+	char url[64];
+
+	CU_ASSERT_FATAL(netaddr_list_parse("127.0.0.0/8", &allowed, &e));
+	stage_client_free();
+	const struct http_options options = {.may_connect = may_connect, .may_connect_closure = allowed};
+	stage_client_new(&options);
+	(void)snprintf(url, sizeof(url), "http://localhost:%d/", server_port_free());
+	call_get_with(&call, "", (struct http_request){.url = url});
+	CU_ASSERT_EQUAL(call.outcome, HTTP_UNREACHABLE);
+	buf_clear(&call.body);
+	stage_client_free();
+	netaddr_list_free(&allowed);
+	stage_client_new(&(struct http_options){0});
+}
+
 static void a_name_that_nobody_has_is_no_host(void)
 {
 	struct call call = {0};
@@ -542,7 +563,7 @@ static void a_certificate_is_verified(void)
 	pid_t pid = start_tls_server(dir, &port, &out);
 	(void)snprintf(url, sizeof(url), "https://localhost:%d/", port);
 	call_get_with(&unknown, "", (struct http_request){.url = url, .body_max = 65536});
-	CU_ASSERT_EQUAL(unknown.outcome, HTTP_UNREACHABLE);
+	CU_ASSERT_EQUAL(unknown.outcome, HTTP_NO_TLS);
 	CU_ASSERT_EQUAL(unknown.heads, 0);
 
 	stage_client_free();
@@ -556,7 +577,7 @@ static void a_certificate_is_verified(void)
 
 	(void)snprintf(url, sizeof(url), "https://127.0.0.1:%d/", port);
 	call_get_with(&other_name, "", (struct http_request){.url = url, .body_max = 65536});
-	CU_ASSERT_EQUAL(other_name.outcome, HTTP_UNREACHABLE);
+	CU_ASSERT_EQUAL(other_name.outcome, HTTP_NO_TLS);
 	CU_ASSERT_EQUAL(other_name.heads, 0);
 
 	(void)kill(pid, SIGKILL);
@@ -599,6 +620,7 @@ static CU_TestInfo cases[] = {
 	CASE(a_kept_connection_is_judged_anew),
 	CASE(who_judges_an_address_knows_whether_there_is_tls),
 	CASE(a_port_where_nobody_listens_is_unreachable),
+	CASE(of_several_addresses_the_one_that_may_be_tried_counts),
 	CASE(a_name_that_nobody_has_is_no_host),
 	CASE(a_proxy_of_the_environment_is_not_asked),
 	CASE(a_certificate_is_verified),

@@ -166,13 +166,17 @@ static struct model_failure failure_of_outcome(const struct model *model, enum h
 	case HTTP_REFUSED:
 		return failure_of(MODEL_REFUSED,
 				  strncmp(model->base_url, "http://", 7) == 0
-					  ? "The model provider's address is not allowed with http: use https, or an "
-					    "administrator allows the network in llm.allowed_networks."
-					  : "The model provider's address is not allowed.");
+					  ? "The model provider's address is not allowed with http: use https for a "
+					    "public one, or an administrator allows it in llm.allowed_networks."
+					  : "The model provider's address is not allowed: it is reserved, and not in "
+					    "llm.allowed_networks.");
 	case HTTP_NO_HOST:
 		return failure_of(MODEL_UNAVAILABLE, "The model provider's name is not known.");
 	case HTTP_UNREACHABLE:
 		return failure_of(MODEL_UNAVAILABLE, "The model provider is not reachable.");
+	case HTTP_NO_TLS:
+		return failure_of(MODEL_UNAVAILABLE,
+				  "There is no TLS with the model provider, or its certificate is not trusted.");
 	case HTTP_TIMEOUT:
 		if (strcmp(detail, "connect") == 0)
 			return failure_of(MODEL_UNAVAILABLE, "The model provider is not reachable.");
