@@ -48,6 +48,7 @@ struct live_turn {
 	struct pool_copy *copy;
 	void *runtime;
 	struct turn *turn; /* NULL: it has ended, or not begun */
+	bool has_run;      /* it got as far as the App */
 	struct turnstile_pass pass;
 	uint64_t sent; /* replies */
 	int64_t sent_ms, began_us;
@@ -188,6 +189,11 @@ static struct jval *usage_of(const struct turn_result *result)
 	return usage;
 }
 
+static const char *finish_of(const struct turn_result *result)
+{
+	return result->finish ? result->finish : "stop";
+}
+
 static void send_metadata(struct live_turn *t, const struct turn_result *result)
 {
 	struct jval *data = jval_new_object();
@@ -196,6 +202,7 @@ static void send_metadata(struct live_turn *t, const struct turn_result *result)
 	jval_add_string(data, "session_id", t->request.session_id.text);
 	if (result != NULL) {
 		jval_add_bool(data, "done", true);
+		jval_add_string(data, "finish_reason", finish_of(result));
 		jval_add(data, "usage", usage_of(result));
 	}
 	const char *text = jval_text(data, &len);
@@ -212,7 +219,7 @@ static struct jval *answer_of(const struct live_turn *t, const struct turn_resul
 		jval_add(body, "response", jval_new_string(result->response, result->response_len));
 	jval_add_int(body, "agent_hops", result->agent_hops);
 	jval_add_string(body, "current_agent", result->current_agent);
-	jval_add_string(body, "finish_reason", result->finish ? result->finish : "stop");
+	jval_add_string(body, "finish_reason", finish_of(result));
 	if (result->tool_calls)
 		jval_add(body, "tool_calls", jval_ref((struct jval *)result->tool_calls));
 	jval_add(body, "usage", usage_of(result));
@@ -325,7 +332,8 @@ static void turn_finish(struct live_turn *t, const struct turn_result *result)
 		send_end(engine, t->reply, t->sent++, result->status,
 			 failure(result->code, result->detail, result->retry_after_ms));
 	}
-	count_turn(t, result);
+	if (t->has_run)
+		count_turn(t, result);
 	log_debug("turn ended", "instance=%s request=%s status=%d", t->request.instance_id.text,
 		  t->request.request_id ? t->request.request_id : "-", result->status);
 	HASH_DELETE(hh, engine->chats->turns, t);
@@ -414,6 +422,7 @@ static void turn_run(struct engine *engine, struct live_turn *t)
 	struct turn_sink sink = {.closure = t, .event = on_event, .end = on_end};
 	uint64_t number = t->number;
 
+	t->has_run = true;
 	if (t->request.stream) {
 		accept_turn(t);
 		send_metadata(t, NULL);
