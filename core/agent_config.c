@@ -7,6 +7,7 @@
 #include "core/framework.h"
 #include "core/framework_private.h"
 #include "core/page_url.h"
+#include "core/llm_config.h"
 #include "lib/json.h"
 #include "lib/macros.h"
 
@@ -99,7 +100,8 @@ static void check_tools(const struct jval *config, struct error_list *list)
 	const struct jval *fetch = jval_get(config, "fetch_url");
 
 	if (!is_array_of(jval_get(config, "tools"), tool_names, TOOLS_MAX))
-		error_list_add(list, "config.tools", "must be an array of different tools that are known");
+		error_list_add(list, "config.tools",
+			       "must be an array of different tools: current_time, calculator, fetch_url");
 	if (jval_type(fetch) != JVAL_NULL && jval_type(fetch) != JVAL_OBJECT)
 		error_list_add(list, "config.fetch_url", "must be an object");
 	else if ((fetch || has_tool(config, "fetch_url")) && !are_prefixes(jval_get(fetch, "allow")))
@@ -110,7 +112,6 @@ static void check_tools(const struct jval *config, struct error_list *list)
 
 static void check_parameters(const struct jval *config, struct error_list *list)
 {
-	static const char *const ours[] = {"model", "messages", "stream", "tools", "tool_choice", "n", NULL};
 	const struct jval *parameters = jval_get(config, "parameters");
 	size_t len = 0;
 
@@ -122,9 +123,9 @@ static void check_parameters(const struct jval *config, struct error_list *list)
 		error_list_add(list, "config.parameters", "must be an object of at most 16384 bytes");
 		return;
 	}
-	for (size_t i = 0; ours[i]; i++)
-		if (jval_has(parameters, ours[i]))
-			error_list_add(list, "config.parameters", "holds a field that Hearth itself sets");
+	for (size_t i = 0; llm_own_fields[i]; i++)
+		if (jval_has(parameters, llm_own_fields[i]))
+			error_list_add_member(list, "config.parameters", llm_own_fields[i], "is set by Hearth itself");
 }
 
 static void check_numbers(const struct jval *config, struct error_list *list)

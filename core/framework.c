@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The table of frameworks and the checks of their configurations. A check looks
- * at each field it knows; fields it does not know are kept and ignored, so that
- * a newer client can talk to an older Hearth. To add a framework: a check, a
+ * at each field; one that it does not know is refused by its name. To add a framework: a check, a
  * list of modes and a row here, a reader of its configuration for the worker,
  * and its file in worker/framework/.
  */
@@ -23,11 +22,16 @@
 #define CONFIG_BYTES_MAX ((size_t)16 * 1024 * 1024) /* of one that was accepted already */
 #define CONFIG_DEPTH_MAX 64
 
-void error_list_add(struct error_list *list, const char *field, const char *reason)
+void error_list_add_member(struct error_list *list, const char *field, const char *member, const char *reason)
 {
 	if (list->count < list->max)
-		list->errors[list->count] = (struct field_error){field, reason};
+		list->errors[list->count] = (struct field_error){field, reason, member};
 	list->count++;
+}
+
+void error_list_add(struct error_list *list, const char *field, const char *reason)
+{
+	error_list_add_member(list, field, NULL, reason);
 }
 
 static bool is_string_of(const struct jval *v, size_t min, size_t max)
@@ -44,7 +48,8 @@ static bool is_int_from_0_to(const struct jval *v, int64_t max)
 
 struct unknown_search {
 	const char *const *known; /* NULL-terminated */
-	const char *found;
+	struct error_list *list;
+	const char *field;
 };
 
 static bool is_known(void *closure, const char *key, struct jval *v)
@@ -55,14 +60,14 @@ static bool is_known(void *closure, const char *key, struct jval *v)
 	for (size_t i = 0; search->known[i]; i++)
 		if (strcmp(search->known[i], key) == 0)
 			return true;
-	search->found = key;
-	return false;
+	error_list_add_member(search->list, search->field, key, "is not a field of this framework");
+	return search->list->count < search->list->max;
 }
 
 void error_list_refuse_unknown(struct error_list *list, const struct jval *object, const char *const *known,
 			       const char *field)
 {
-	struct unknown_search search = {.known = known};
+	struct unknown_search search = {.known = known, .list = list, .field = field};
 
 	if (jval_type(object) == JVAL_NULL)
 		return;
@@ -71,8 +76,6 @@ void error_list_refuse_unknown(struct error_list *list, const struct jval *objec
 		return;
 	}
 	jval_each(object, is_known, &search);
-	if (search.found)
-		error_list_add(list, field, "has a field that this framework does not know");
 }
 
 static size_t echo_check(const struct jval *config, struct field_error *errors, size_t max)

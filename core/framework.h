@@ -23,6 +23,7 @@ struct jval;
 struct field_error {
 	const char *field;  /* "config.word_delay_ms" */
 	const char *reason; /* "must be an integer from 0 to 60000" */
+	const char *member; /* of field, in the client's own words: borrowed from the config; NULL: field itself */
 };
 
 struct framework {

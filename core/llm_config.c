@@ -24,7 +24,11 @@
 #define HINT_LEN 4
 #define DROPPED_MAX 100 /* generations, with one change */
 #define HEADER_NAME_MAX 64
+#define ENDPOINT_OPENAI "/chat/completions"
+#define ENDPOINT_ANTHROPIC "/v1/messages"
 #define HEADER_VALUE_MAX 4096
+
+const char *const llm_own_fields[] = {"model", "messages", "system", "stream", "tools", "tool_choice", "n", NULL};
 
 static const char SQL_LLM_LOCK_ORG[] = "SELECT 1 FROM organizations WHERE org_id = ? FOR UPDATE";
 static const char SQL_LLM_COUNT[] = "SELECT COUNT(*) FROM llm_configs WHERE org_id = ?";
@@ -228,6 +232,16 @@ static bool is_path(const char *s, size_t len)
 	return true;
 }
 
+/* But for slashes behind it. */
+static bool ends_with(const char *text, const char *end)
+{
+	size_t len = strlen(text), end_len = strlen(end);
+
+	while (len > 0 && text[len - 1] == '/')
+		len--;
+	return len >= end_len && strncmp(text + len - end_len, end, end_len) == 0;
+}
+
 const char *llm_url_check(const char *url, size_t len, struct llm_origin *ret_origin)
 {
 	struct llm_origin origin = {.has_tls = strncmp(url, "https://", 8) == 0};
@@ -251,6 +265,8 @@ const char *llm_url_check(const char *url, size_t len, struct llm_origin *ret_or
 		return "must name a host, with a port from 1 to 65535 where one is given";
 	if (!is_path(rest + authority, strlen(rest + authority)))
 		return "has a path with characters that must be percent-encoded";
+	if (ends_with(rest, ENDPOINT_OPENAI) || ends_with(rest, ENDPOINT_ANTHROPIC))
+		return "must end before " ENDPOINT_OPENAI " or " ENDPOINT_ANTHROPIC ", which Hearth adds";
 	memcpy(origin.host, rest, host);
 	*ret_origin = origin;
 	return NULL;

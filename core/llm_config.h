@@ -24,6 +24,10 @@ struct keyring;
 
 enum llm_provider { LLM_OPENAI, LLM_ANTHROPIC };
 
+/* What of a request to a model Hearth itself sets: neither defaults nor an App's parameters name it. NULL-terminated.
+ */
+extern const char *const llm_own_fields[];
+
 #define LLM_CONFIGS_MAX 200 /* of an organization */
 #define LLM_NAME_MAX 100
 #define LLM_URL_MAX 2048

@@ -52,6 +52,7 @@ static const struct {
 	[PROBLEM_WORKER_UNRESPONSIVE] = {"worker_unresponsive", 503, "The worker does not answer"},
 	[PROBLEM_TURN_TIMEOUT] = {"turn_timeout", 504, "The turn took too long"},
 	[PROBLEM_TURN_LIMIT] = {"turn_limit", 500, "The turn met a bound of the AI App"},
+	[PROBLEM_PROVIDER_REFUSED] = {"provider_refused", 502, "The model provider refused"},
 	[PROBLEM_PROVIDER_FAILED] = {"provider_failed", 502, "The model provider failed"},
 	[PROBLEM_PROVIDER_UNAVAILABLE] = {"provider_unavailable", 503, "The model provider is not available"},
 	[PROBLEM_PROVIDER_LIMITED] = {"provider_limited", 429, "The model provider limits requests"},

@@ -49,7 +49,8 @@ enum problem {
 	PROBLEM_WORKER_UNRESPONSIVE,
 	PROBLEM_TURN_TIMEOUT,
 	PROBLEM_TURN_LIMIT,           /* a bound of the App: hops, tool calls, tokens, bytes */
-	PROBLEM_PROVIDER_FAILED,      /* it refused, or answered what is no answer */
+	PROBLEM_PROVIDER_REFUSED,     /* 4xx, or its address is not allowed: asking again is no use */
+	PROBLEM_PROVIDER_FAILED,      /* it answered what is no answer */
 	PROBLEM_PROVIDER_UNAVAILABLE, /* not reached, failing, or given a pause by its breaker */
 	PROBLEM_PROVIDER_LIMITED,     /* it answered 429 */
 	PROBLEM_PROVIDER_TIMEOUT,

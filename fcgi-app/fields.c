@@ -27,19 +27,35 @@ void fields_fail(struct field_errors *errors, const char *field, const char *rea
 
 	if (errors->count == FIELD_ERRORS_MAX)
 		return;
-	errors->list[errors->count++] = (struct field_error){name ? name : "?", reason ? reason : "is not valid"};
+	errors->list[errors->count++] =
+		(struct field_error){.field = name ? name : "?", .reason = reason ? reason : "is not valid"};
 }
 
 /* The name may be the client's own: cut, but not within a character. */
-static void fail(struct reading *r, const char *name, const char *reason)
+static void fail_cut(struct field_errors *errors, const char *before, const char *name, const char *reason)
 {
 	size_t len = strnlen(name, NAME_SHOWN_MAX);
 
 	while (!utf8_is_valid(name, len))
 		len--;
-	char *full = arena_printf(r->errors->mem, "%s%.*s", r->prefix, (int)len, name);
+	char *full = arena_printf(errors->mem, "%s%.*s", before, (int)len, name);
 
-	fields_fail(r->errors, full ? full : name, reason);
+	fields_fail(errors, full ? full : "?", reason);
+}
+
+void fields_fail_member(struct field_errors *errors, const char *field, const char *member, const char *reason)
+{
+	char *before = member ? arena_printf(errors->mem, "%s.", field) : NULL;
+
+	if (before)
+		fail_cut(errors, before, member, reason);
+	else
+		fields_fail(errors, field, reason);
+}
+
+static void fail(struct reading *r, const char *name, const char *reason)
+{
+	fail_cut(r->errors, r->prefix, name, reason);
 }
 
 /* --- the types: NULL when the value was taken, else the reason --- */

@@ -116,13 +116,34 @@ static void check_config(const struct framework *f, const struct jval *config, s
 	size_t count = f->check(config, found, FIELD_ERRORS_MAX);
 
 	for (size_t i = 0; i < count && i < FIELD_ERRORS_MAX; i++)
-		fields_fail(errors, found[i].field, found[i].reason);
+		fields_fail_member(errors, found[i].field, found[i].member, found[i].reason);
+}
+
+static const char *and_name(struct arena *mem, const char *list, const char *name)
+{
+	const char *longer = arena_printf(mem, "%s%s %s", list ? list : "must be one of", list ? "," : "", name);
+
+	return longer ? longer : list;
 }
 
 static void check_mode(const struct framework *f, const char *mode, struct field_errors *errors)
 {
-	if (!framework_has_mode(f, mode))
-		fields_fail(errors, "mode", "is not a mode of this framework");
+	const char *reason = NULL;
+
+	if (framework_has_mode(f, mode))
+		return;
+	for (size_t i = 0; f->modes[i]; i++)
+		reason = and_name(errors->mem, reason, f->modes[i]);
+	fields_fail(errors, "mode", reason);
+}
+
+static void refuse_framework(struct field_errors *errors)
+{
+	const char *reason = NULL;
+
+	for (size_t i = 0; framework_at(i); i++)
+		reason = and_name(errors->mem, reason, framework_at(i)->name);
+	fields_fail(errors, "framework_type", reason);
 }
 
 /* A configuration's mistake that only the database can tell is a field's, as all others. */
@@ -161,7 +182,7 @@ static bool make_instance(struct request *req, const struct instance_fields *fie
 	const struct jval *config = fields->config ? fields->config : (*ret_empty = jval_new_object());
 
 	if (!f) {
-		fields_fail(errors, "framework_type", "there is no such framework");
+		refuse_framework(errors);
 		return false;
 	}
 	*ret_instance = (struct instance){

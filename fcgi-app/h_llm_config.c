@@ -82,16 +82,16 @@ static bool check_header(void *closure, const char *name, struct jval *v)
 	struct header_check *c = closure;
 	size_t len = 0;
 	const char *value = jval_string(v, &len);
-	const char *reason = value ? llm_header_check(name, value, len) : "must be an object of strings";
+	const char *reason = value ? llm_header_check(name, value, len) : "must be a string";
 
 	if (!reason && is_there(c->names, name))
 		reason = "names a header twice; upper and lower case are the same";
 	if (reason)
-		fields_fail(c->errors, "extra_headers", reason);
+		fields_fail_member(c->errors, "extra_headers", name, reason);
 	jval_push(c->names, jval_new_string(name, strlen(name)));
 	c->count++;
 	c->bytes += strlen(name) + len;
-	return !reason;
+	return c->count <= LLM_HEADERS_MAX;
 }
 
 /* An object without members is the same as null: there are none. */
@@ -128,6 +128,9 @@ static void read_defaults(struct request *req, struct asked *a, struct field_err
 	jval_canonical(a->fields.defaults, &text);
 	if (buf_has_failed(&text))
 		fields_fail(errors, "defaults", "must be an object of at most 8192 bytes");
+	for (size_t i = 0; llm_own_fields[i]; i++)
+		if (jval_has(a->fields.defaults, llm_own_fields[i]))
+			fields_fail_member(errors, "defaults", llm_own_fields[i], "is set by Hearth itself");
 	a->change.defaults = arena_strdup(req->mem, buf_str(&text));
 	buf_clear(&text);
 }
@@ -176,9 +179,10 @@ static enum next refuse_host(struct response *res, const struct llm_origin *orig
 	switch (e->code) {
 	case ERR_DENIED:
 		fields_fail(errors, "base_url",
-			    origin->has_tls ? "leads to an address that is not allowed"
-					    : "leads to an address that is not allowed with http: use https, or an "
-					      "administrator allows the network in llm.allowed_networks");
+			    origin->has_tls ? "leads to an address that is not allowed: it is reserved, and not in "
+					      "llm.allowed_networks"
+					    : "leads to an address that is not allowed with http: use https for a "
+					      "public one, or an administrator allows it in llm.allowed_networks");
 		return refuse_fields(res, errors);
 	case ERR_MISSING:
 	case ERR_INPUT:

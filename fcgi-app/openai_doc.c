@@ -8,12 +8,16 @@
 #include "lib/buf.h"
 #include "lib/json.h"
 
+#define MESSAGE_BYTES_MAX 4096 /* of an error; those that we write are a sentence or two */
+
 /* --- errors --- */
 
 int openai_status(enum problem problem)
 {
 	int status = problem_status(problem);
 
+	if (problem == PROBLEM_PROVIDER_REFUSED) /* clients try a 5xx again */
+		return 400;
 	switch (status) {
 	case 422:
 		return 400;
@@ -49,11 +53,19 @@ static const char *code_of(enum problem problem)
 	return problem_code(problem);
 }
 
+/* Clients show the message alone, so the parameter stands in it. */
 struct jval *openai_error(enum problem problem, const char *detail, const char *param)
 {
-	struct jval *root = jval_new_object(), *error = jval_new_object();
+	struct jval *root = jval_new_object(), *error = jval_new_object(), *message;
+	struct buf text;
 
-	jval_add_string(error, "message", detail ? detail : problem_title(problem));
+	buf_init(&text, MESSAGE_BYTES_MAX);
+	if (param && *param)
+		buf_printf(&text, "%s: ", param);
+	buf_append_str(&text, detail ? detail : problem_title(problem));
+	message = jval_new_string(buf_str(&text), text.len);
+	buf_clear(&text);
+	jval_add(error, "message", message);
 	jval_add_string(error, "type", type_of(openai_status(problem)));
 	jval_add_string(error, "param", param);
 	jval_add_string(error, "code", code_of(problem));

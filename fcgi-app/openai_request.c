@@ -231,6 +231,14 @@ static bool read_tool(struct reading *r, const struct jval *from)
 	return true;
 }
 
+static bool is_brought(const struct jval *tools, const char *name)
+{
+	for (size_t i = 0; i < jval_array_len(tools); i++)
+		if (strcmp(text_of(jval_get(jval_array_at(tools, i), "function"), "name"), name) == 0)
+			return true;
+	return false;
+}
+
 static bool read_choice(struct reading *r, const struct jval *body)
 {
 	struct jval *choice = jval_get(body, "tool_choice");
@@ -240,8 +248,13 @@ static bool read_choice(struct reading *r, const struct jval *body)
 
 	if (jval_type(choice) == JVAL_NULL)
 		return true;
+	if (!r->request->tools)
+		return (is_word && strcmp(word, "required") != 0) ||
+		       fail(r, "tool_choice", "is for a request with tools");
 	if (!is_word && !is_tool_name(text_of(jval_get(choice, "function"), "name")))
 		return fail(r, "tool_choice", "must be auto, none, required or a function's name");
+	if (!is_word && !is_brought(r->request->tools, text_of(jval_get(choice, "function"), "name")))
+		return fail(r, "tool_choice", "names a function that is not among the tools");
 	r->request->tool_choice = jval_ref(choice);
 	return true;
 }
@@ -250,13 +263,11 @@ static bool read_tools(struct reading *r, const struct jval *body)
 {
 	const struct jval *tools = jval_get(body, "tools");
 
-	if (jval_type(tools) == JVAL_NULL)
-		return true;
-	if (jval_type(tools) != JVAL_ARRAY || jval_array_len(tools) > OPENAI_TOOLS_MAX)
+	if (jval_type(tools) != JVAL_NULL &&
+	    (jval_type(tools) != JVAL_ARRAY || jval_array_len(tools) > OPENAI_TOOLS_MAX))
 		return fail(r, "tools", "must be an array of at most 128 tools");
-	if (jval_array_len(tools) == 0)
-		return true;
-	r->request->tools = jval_new_array();
+	if (jval_array_len(tools) > 0)
+		r->request->tools = jval_new_array();
 	for (size_t i = 0; i < jval_array_len(tools); i++) {
 		(void)snprintf(r->place, sizeof(r->place), "tools[%zu]", i);
 		if (!read_tool(r, jval_array_at(tools, i)))
@@ -338,6 +349,74 @@ static bool read_parameters(struct reading *r, const struct jval *body)
 	return true;
 }
 
+/* --- fields that are not for the App --- */
+
+/* As if it were absent: null, false, 0, "", an empty list or object. */
+static bool says_nothing(const struct jval *v)
+{
+	size_t len = 0;
+
+	switch (jval_type(v)) {
+	case JVAL_NULL:
+		return true;
+	case JVAL_BOOL:
+		return !jval_bool(v);
+	case JVAL_INT:
+	case JVAL_DOUBLE:
+		return jval_double(v) == 0;
+	case JVAL_STRING:
+		(void)jval_string(v, &len);
+		return len == 0;
+	case JVAL_ARRAY:
+		return jval_array_len(v) == 0;
+	case JVAL_OBJECT:
+		(void)jval_text(v, &len);
+		return len <= sizeof("{ }") - 1;
+	}
+	return false;
+}
+
+static bool is_one_of(const char *const *names, size_t count, const char *name)
+{
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(names[i], name) == 0)
+			return true;
+	return false;
+}
+
+/* What would change the answer is refused rather than dropped without a word. */
+static bool is_taken(void *closure, const char *key, struct jval *v)
+{
+	static const char *const read[] = {
+		"model", "messages",    "stream",      "stream_options", "n",          "response_format",
+		"tools", "tool_choice", "temperature", "top_p",          "max_tokens", "max_completion_tokens",
+		"stop",  "seed",
+	};
+	/* Of accounts, caches and billing: without them the answer is the same. */
+	static const char *const ignored[] = {
+		"user",
+		"metadata",
+		"store",
+		"service_tier",
+		"safety_identifier",
+		"prompt_cache_key",
+		"prompt_cache_retention",
+		"parallel_tool_calls",
+		"prediction",
+	};
+	struct reading *r = closure;
+
+	if (is_one_of(read, ARRAY_LEN(read), key) || is_one_of(ignored, ARRAY_LEN(ignored), key) || says_nothing(v))
+		return true;
+	return fail(r, key, "is not taken here");
+}
+
+static bool read_others(struct reading *r, const struct jval *body)
+{
+	jval_each(body, is_taken, r);
+	return !r->param;
+}
+
 /* --- the rest --- */
 
 static bool read_bool(struct reading *r, const struct jval *object, const char *key, const char *param, bool *ret_value)
@@ -354,20 +433,24 @@ static bool read_head(struct reading *r, const struct jval *body)
 {
 	struct openai_request *request = r->request;
 	const struct jval *n = jval_get(body, "n"), *format = jval_get(body, "response_format");
+	const struct jval *options = jval_get(body, "stream_options");
 	const char *type = text_of(format, "type");
 
 	if (jval_type(body) != JVAL_OBJECT)
 		return fail(r, "", "the body must be an object");
 	request->model = text_of(body, "model");
+	if (jval_type(jval_get(body, "model")) == JVAL_NULL)
+		return fail(r, "model", "is required: the id or the name of an AI App");
 	if (!request->model || !request->model[0])
 		return fail(r, "model", "must be the id or the name of an AI App");
 	if (jval_type(n) != JVAL_NULL && (jval_type(n) != JVAL_INT || jval_int(n) != 1))
 		return fail(r, "n", "must be 1");
 	if (jval_type(format) != JVAL_NULL && (!type || strcmp(type, "text") != 0))
 		return fail(r, "response_format", "must be text");
+	if (jval_type(options) != JVAL_NULL && jval_type(options) != JVAL_OBJECT)
+		return fail(r, "stream_options", "must be an object");
 	return read_bool(r, body, "stream", "stream", &request->stream) &&
-	       read_bool(r, jval_get(body, "stream_options"), "include_usage", "stream_options.include_usage",
-			 &request->include_usage);
+	       read_bool(r, options, "include_usage", "stream_options.include_usage", &request->include_usage);
 }
 
 bool openai_request_read(const struct jval *body, struct arena *mem, struct openai_request *ret_request,
@@ -376,7 +459,8 @@ bool openai_request_read(const struct jval *body, struct arena *mem, struct open
 	struct reading r = {.mem = mem, .request = ret_request};
 
 	*ret_request = (struct openai_request){0};
-	if (read_head(&r, body) && read_messages(&r, body) && read_tools(&r, body) && read_parameters(&r, body))
+	if (read_head(&r, body) && read_messages(&r, body) && read_tools(&r, body) && read_parameters(&r, body) &&
+	    read_others(&r, body))
 		return true;
 	*ret_param = r.param;
 	*ret_reason = r.reason;

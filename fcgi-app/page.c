@@ -8,7 +8,7 @@
 bool page_read(struct request *req, struct response *res, struct page *ret_page, enum next *ret_next)
 {
 	struct field_errors *errors = arena_alloc(req->mem, sizeof(*errors));
-	struct field_error error = {"", ""};
+	struct field_error error = {.field = ""};
 
 	if (request_page(req, ret_page, &error))
 		return true;

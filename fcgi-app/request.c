@@ -324,7 +324,9 @@ static enum problem parse_body(struct request *req, const struct buf *body, cons
 	req->has_body = jval_parse(body->data, body->len, &limits, &req->body, &e);
 	if (req->has_body)
 		return PROBLEM_NONE;
-	*ret_detail = e.code == ERR_LIMIT ? "The body is nested too deeply or holds too many values." : NULL;
+	/* Where it is wrong, and how; nothing of the body itself. */
+	*ret_detail = e.code == ERR_LIMIT ? "The body is nested too deeply or holds too many values."
+					  : arena_strdup(req->mem, e.text);
 	return PROBLEM_BAD_JSON;
 }
 
@@ -401,12 +403,12 @@ bool request_page(const struct request *req, struct page *ret_page, struct field
 
 	const char *limit = request_query(req, "limit", &is_good);
 	if (!is_good || (limit && !parse_limit(limit, &page.limit))) {
-		*ret_error = (struct field_error){"limit", "must be an integer from 1 to 200"};
+		*ret_error = (struct field_error){.field = "limit", .reason = "must be an integer from 1 to 200"};
 		return false;
 	}
 	const char *after = request_query(req, "after", &is_good);
 	if (!is_good || (after && !id_parse(after, strlen(after), &page.after))) {
-		*ret_error = (struct field_error){"after", "must be the id that `next` gave"};
+		*ret_error = (struct field_error){.field = "after", .reason = "must be the id that `next` gave"};
 		return false;
 	}
 	*ret_page = page;

@@ -55,6 +55,7 @@ def test_a_turn_is_streamed_as_it_comes(org, provider, llm):
     assert text_of(events) == "Hello wörld 🔥"
     assert [e.name for e in events] == ["metadata", "agent", "message", "message", "message", "metadata"]
     assert events[-1].data["usage"] == {"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14}
+    assert events[-1].data["finish_reason"] == "stop"
     r = org.member.chat(app, "hi")
     assert r.json["response"] == "Hello wörld 🔥" and r.json["agent_hops"] == 1 and r.json["current_agent"] == "agent"
     asked = provider.asked("m")[-1]
@@ -284,7 +285,7 @@ BROKEN = {
     "HTML": (lambda h: h.whole(200, "<html>", "text/html"), "provider_failed", 502),
     "no JSON": (fake.raw("data: {nonsense\n\n"), "provider_failed", 502),
     "cut": (fake.raw(fake.chunk(content="a"), is_cut=True), "provider_failed", 502),
-    "401": (fake.status(401), "provider_failed", 502),
+    "401": (fake.status(401), "provider_refused", 502),
     "503": (fake.status(503), "provider_unavailable", 503),
     "429": (fake.status(429, Retry_After="30"), "provider_limited", 429),
     "no answer": (fake.drop, "provider_failed", 502),
@@ -320,7 +321,7 @@ def test_a_key_that_is_used_is_said_nowhere(stack, org, provider, kind):
     provider.listing = fake.status(401, f"Incorrect API key provided: {key}, {header}")
     answers.append(str(org.admin.lifecycle("reload", app, wait=30).json))
     provider.listing = None
-    assert "provider_failed" in answers[0] and "provider_failed" in answers[1] and "probe_failed" in answers[2], answers
+    assert "provider_refused" in answers[0] and "provider_refused" in answers[1] and "probe_failed" in answers[2], answers
     answers += [p.text() for p in (stack.app, stack.worker, stack.lighttpd, stack.nats)]
     assert not [a for a in answers if key in a or header in a]
 
@@ -421,6 +422,8 @@ def test_an_app_shows_its_tokens_and_where_its_time_went(stack, org, provider, o
     app = new_agent(org, openai, "z", tools=["fetch_url"], fetch_url={"allow": [provider.url.replace("/v1", "/")]})
     path = org.member.app_path(app, "/stats")
     assert org.member.get(path).json["turns"] == 0
+    # No turn of the App: it was refused before.
+    assert org.member.chat(app, conversation_id="01a222a6-334c-75f4-80b4-25d94effcda8").code == "conversation_not_found"
     provider.listing = page
     assert org.member.chat(app).status == 200
     provider.listing = None
@@ -445,16 +448,16 @@ def test_a_probe_that_fails_fails_the_load_with_its_reason(org, provider, openai
 
 
 @pytest.mark.parametrize("url,said", [
-    ("https://[::ffff:10.0.0.1]/v1", "The model provider's address is not allowed."),
-    ("http://[3000::1]:9/v1", "The model provider's address is not allowed with http: use https, or an administrator allows the network "
-                          "in llm.allowed_networks.")])
+    ("https://[::ffff:10.0.0.1]/v1", "The model provider's address is not allowed: it is reserved, and not in llm.allowed_networks."),
+    ("http://[3000::1]:9/v1", "The model provider's address is not allowed with http: use https for a public one, or an administrator "
+                          "allows it in llm.allowed_networks.")])
 def test_an_address_that_is_not_allowed_is_not_connected_to(stack, org, provider, url, said):
     """The worker's own look, at each connection: a name may lead elsewhere by now. A build says it, too."""
     llm = org.new_llm_config("openai", "http://127.0.0.1:1/v1")
     stack.db.run(f"UPDATE llm_config_generations SET base_url = '{url}' WHERE llm_config_id = '{llm}'")
     app = new_agent(org, llm, "x", probe="none")
     r = org.member.chat(app)
-    assert (r.status, r.code, r.json["detail"]) == (502, "provider_failed", said), r
+    assert (r.status, r.code, r.json["detail"]) == (502, "provider_refused", said), r
     app = org.new_app(tier="hot", framework_type="agent", config={"llm_config_id": llm, "model": "x", "probe": "connect"})
     op = org.admin.ended(org.admin.lifecycle("load", app).json["operation_id"])
     assert (op["state"], op["reason"]) == ("failed", f"probe_failed: {said}"), op

@@ -96,7 +96,7 @@ def test_a_url_that_leads_inside_is_not_saved(org, url):
 
 @pytest.mark.parametrize("url", ["http://1.1.1.1/", "http://1.1.1.1:443/v1", "http://[2606:4700:4700::1111]/", "http://134744072/"])
 def test_a_key_does_not_go_in_the_clear_to_a_public_address(org, url):
-    said = "leads to an address that is not allowed with http: use https, or an administrator allows the network in llm.allowed_networks"
+    said = "leads to an address that is not allowed with http: use https for a public one, or an administrator allows it in llm.allowed_networks"
     assert errors(org.admin.post(path(org), body(base_url=url))) == {"base_url": said}
     assert errors(org.admin.post(path(org), body(base_url=url, api_key=None))) == {"base_url": said}  # a prompt is a secret, too
     made = org.admin.post(path(org), body(base_url=url.replace("http:", "https:")))
@@ -124,13 +124,15 @@ def test_who_may_not_save_does_not_make_us_look_up_names(org):
     ({"provider": "other"}, "provider"), ({"provider": 1}, "provider"), ({"base_url": None}, "base_url"),
     ({"api_key": ""}, "api_key"), ({"api_key": "a b"}, "api_key"), ({"api_key": "a\r\nX: y"}, "api_key"),
     ({"api_key": "schlüssel"}, "api_key"), ({"api_key": "k" * 4097}, "api_key"), ({"api_key": 7}, "api_key"),
-    ({"extra_headers": []}, "extra_headers"), ({"extra_headers": {"X": 1}}, "extra_headers"),
-    ({"extra_headers": {"X-A": "1", "x-a": "2"}}, "extra_headers"), ({"extra_headers": {"Authorization": "x"}}, "extra_headers"),
-    ({"extra_headers": {"content-length": "1"}}, "extra_headers"), ({"extra_headers": {"A B": "x"}}, "extra_headers"),
-    ({"extra_headers": {"A": "x\r\nHost: y"}}, "extra_headers"), ({"extra_headers": {"Proxy-Connection": "x"}}, "extra_headers"),
+    ({"extra_headers": []}, "extra_headers"), ({"extra_headers": {"X": 1}}, "extra_headers.X"),
+    ({"extra_headers": {"X-A": "1", "x-a": "2"}}, "extra_headers.x-a"), ({"extra_headers": {"Authorization": "x"}}, "extra_headers.Authorization"),
+    ({"extra_headers": {"content-length": "1"}}, "extra_headers.content-length"), ({"extra_headers": {"A B": "x"}}, "extra_headers.A B"),
+    ({"extra_headers": {"A": "x\r\nHost: y"}}, "extra_headers.A"), ({"extra_headers": {"Proxy-Connection": "x"}}, "extra_headers.Proxy-Connection"),
     ({"extra_headers": {f"X-{i}": "x" for i in range(17)}}, "extra_headers"),
     ({"extra_headers": {f"X-{i}": "x" * 4000 for i in range(3)}}, "extra_headers"),
     ({"defaults": None}, "defaults"), ({"defaults": []}, "defaults"), ({"defaults": {"a": "x" * 9000}}, "defaults"),
+    ({"defaults": {"stream": None}}, "defaults.stream"), ({"defaults": {"model": "x"}}, "defaults.model"),
+    ({"base_url": "https://1.1.1.1/v1/chat/completions"}, "base_url"), ({"base_url": "https://1.1.1.1/v1/messages/"}, "base_url"),
     ({"key": "x"}, "key"),
 ])
 def test_a_wrong_field_is_named(org, fields, field):

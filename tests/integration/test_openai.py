@@ -199,14 +199,37 @@ def test_the_client_understands_a_failure_in_the_middle_of_a_stream(client, org,
     ({"tools": [{"type": "retrieval"}]}, "tools[0].type"),
     ({"tools": [{"type": "function", "function": {"name": "a", "parameters": 1}}]}, "tools[0].function.parameters"),
     ({"tools": [{"type": "function", "function": {"name": "a"}}], "tool_choice": "maybe"}, "tool_choice"),
+    ({"tools": [{"type": "function", "function": {"name": "a"}}], "tool_choice": {"type": "function", "function": {"name": "b"}}}, "tool_choice"),
+    ({"tool_choice": "required"}, "tool_choice"),
     ({"response_format": {"type": "json_object"}}, "response_format"),
+    ({"stream_options": 5}, "stream_options"),
+    ({"presence_penalty": 1.5}, "presence_penalty"),
+    ({"logit_bias": {"1": 5}}, "logit_bias"),
+    ({"functions": [{"name": "f"}]}, "functions"),
+    ({"nonsense": "x"}, "nonsense"),
 ])
 def test_what_is_wrong_is_named(org, echo, change, param):
     r = complete(org, {"model": "echo", "messages": user("x"), **change})
     assert r.status == 400, r
     error = r.json["error"]
-    assert error["type"] == "invalid_request_error" and error["param"] == param and error["message"], error
+    assert error["type"] == "invalid_request_error" and error["param"] == param, error
+    assert error["message"].startswith(param + ": ")
 
+
+def test_what_says_nothing_or_changes_nothing_is_taken(org, echo):
+    r = complete(org, {"model": "echo", "messages": user("x"), "user": "u", "metadata": {"a": "b"}, "store": True, "service_tier": "auto",
+                       "presence_penalty": 0, "logit_bias": {}, "logprobs": False, "functions": [], "reasoning_effort": None,
+                       "tool_choice": "auto", "tools": []})
+    assert r.status == 200, r
+
+
+@needs_node
+def test_what_a_provider_refuses_is_not_asked_again(client, org, provider, llm):
+    """The client repeats what failed with 5xx."""
+    provider.script("re", fake.status(404))
+    app = new_agent(org, llm, "re", probe="none")
+    error = client("chat", model=app, messages=user("x"))["error"]
+    assert (error["status"], error["code"]) == (400, "provider_refused") and len(provider.asked("re")) == 1
 
 @pytest.mark.parametrize("body,status", [(b"{", 400), (b"[]", 400), (b"", 400), (b'"x"', 400)])
 def test_a_body_that_is_no_object_is_refused_in_that_apis_shape(org, body, status):

@@ -53,7 +53,7 @@ static const struct {
 	{__LINE__, "{}", ""},
 	{__LINE__, "{\"prefix\":\"\",\"word_delay_ms\":0,\"build_delay_ms\":0,\"build_fail\":null}", ""},
 	{__LINE__, "{\"prefix\":\"> \",\"word_delay_ms\":60000,\"build_delay_ms\":600000,\"build_fail\":\"no\"}", ""},
-	{__LINE__, "{\"perfix\":\"> \"}", "config"},
+	{__LINE__, "{\"perfix\":\"> \",\"delay\":1}", "config.perfix config.delay"},
 	{__LINE__, "{\"prefix\":null}", "config.prefix"},
 	{__LINE__, "{\"prefix\":7}", "config.prefix"},
 	{__LINE__, "{\"word_delay_ms\":-1}", "config.word_delay_ms"},
@@ -78,7 +78,8 @@ static void echo_names_each_wrong_field(void)
 		size_t count = echo->check(config, errors, ARRAY_LEN(errors));
 		for (size_t j = 0; j < count; j++) {
 			size_t used = strlen(fields);
-			(void)snprintf(fields + used, sizeof(fields) - used, "%s%s", j ? " " : "", errors[j].field);
+			(void)snprintf(fields + used, sizeof(fields) - used, "%s%s%s%s", j ? " " : "", errors[j].field,
+				       errors[j].member ? "." : "", errors[j].member ? errors[j].member : "");
 			CU_ASSERT_TRUE(strlen(errors[j].reason) > 0);
 		}
 		if (strcmp(fields, rows[i].fields) != 0)
@@ -91,7 +92,7 @@ static void echo_names_each_wrong_field(void)
 static void errors_beyond_the_room_are_counted(void)
 {
 	struct jval *config = parse("{\"prefix\":0,\"build_fail\":0}");
-	struct field_error errors[2] = {{"", ""}, {"mine", ""}};
+	struct field_error errors[2] = {{.field = ""}, {.field = "mine"}};
 
 	CU_ASSERT_EQUAL(framework_find("echo")->check(config, errors, 1), 2);
 	CU_ASSERT_STRING_EQUAL(errors[0].field, "config.prefix");

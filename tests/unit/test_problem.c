@@ -28,7 +28,7 @@ static const struct {
 	{__LINE__, 409, "conversation_busy"},
 	{__LINE__, 429, "too_many_turns provider_limited"},
 	{__LINE__, 500, "turn_limit"},
-	{__LINE__, 502, "provider_failed"},
+	{__LINE__, 502, "provider_failed provider_refused"},
 	{__LINE__, 503, "provider_unavailable"},
 	{__LINE__, 503, "db_unavailable bus_unavailable outcome_unknown instance_not_loaded instance_loading"},
 	{__LINE__, 503, "instance_failed worker_unresponsive busy"},

@@ -273,7 +273,7 @@ static void turn_fail(struct turn *t, enum problem problem, const char *detail, 
 static void turn_fail_model(struct turn *t, const struct model_failure *failure)
 {
 	static const enum problem problems[] = {
-		[MODEL_REFUSED] = PROBLEM_PROVIDER_FAILED,  [MODEL_UNAVAILABLE] = PROBLEM_PROVIDER_UNAVAILABLE,
+		[MODEL_REFUSED] = PROBLEM_PROVIDER_REFUSED, [MODEL_UNAVAILABLE] = PROBLEM_PROVIDER_UNAVAILABLE,
 		[MODEL_LIMITED] = PROBLEM_PROVIDER_LIMITED, [MODEL_TIMEOUT] = PROBLEM_PROVIDER_TIMEOUT,
 		[MODEL_BROKEN] = PROBLEM_PROVIDER_FAILED,   [MODEL_TOO_LARGE] = PROBLEM_TURN_LIMIT,
 	};
