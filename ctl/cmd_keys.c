@@ -309,7 +309,8 @@ static enum ctl_exit make(struct ctl *ctl, const struct ctl_args *args)
 		end(&w);
 		return ctl_fail("keys new", &e);
 	}
-	struct ctl_change change = {.action = "key.new", .text = a.key.key_id, .body = add_body, .closure = &a};
+	struct ctl_change change = {
+		.action = "key.new", .doing = "adding key", .text = a.key.key_id, .body = add_body, .closure = &a};
 	status = ctl_change_run(ctl, &change);
 	if (status == CTL_OK)
 		say_new(&w, &a);
@@ -509,6 +510,7 @@ static enum ctl_exit make_current(struct ctl *ctl, const struct sealing_key *key
 	struct sealing_key copy = *key;
 	struct ctl_change change = {
 		.action = "key.current",
+		.doing = "switching to key",
 		.text = copy.key.key_id,
 		.body = current_body,
 		.closure = &copy,
@@ -618,11 +620,14 @@ static bool retire_body(struct db *db, void *closure, enum problem *ret_problem,
 	case RETIRED:
 		return true;
 	case RETIRE_UNKNOWN:
-		return err_set(e, ERR_MISSING, "there is no key %s", key_id);
+		return err_set(e, ERR_MISSING, "there is no such key; 'hearthctl keys list' shows them");
 	case RETIRE_CURRENT:
-		return err_set(e, ERR_CONFLICT, "key %s is the current one: hearthctl keys new, reseal", key_id);
+		return err_set(
+			e, ERR_CONFLICT,
+			"it is the current one. Make another with 'hearthctl keys new', copy the key ring to all "
+			"hosts, and let it seal with 'hearthctl keys reseal'");
 	case RETIRE_IN_USE:
-		return err_set(e, ERR_CONFLICT, "values are sealed with key %s: hearthctl keys reseal", key_id);
+		return err_set(e, ERR_CONFLICT, "values are sealed with it; 'hearthctl keys reseal' seals them anew");
 	}
 	return false;
 }
@@ -641,7 +646,11 @@ static enum ctl_exit retire(struct ctl *ctl, const struct ctl_args *args)
 	if (status != CTL_OK)
 		return status;
 	const struct sealing_key *key = find_key(&w, key_id);
-	struct ctl_change change = {.action = "key.retire", .text = key_id, .body = retire_body, .closure = key_id};
+	struct ctl_change change = {.action = "key.retire",
+				    .doing = "retiring key",
+				    .text = key_id,
+				    .body = retire_body,
+				    .closure = key_id};
 	/* On a further host only the file is left to do. */
 	if (!key || key->state != SEALING_RETIRED)
 		status = ctl_change_run(ctl, &change);
@@ -679,7 +688,9 @@ const struct ctl_command ctl_keys_commands[] = {
 		.noun = "keys",
 		.verb = "reseal",
 		.help = "let the newest key seal, and seal all stored secrets anew with it, while the programs work",
-		.options = {[RESEAL_FORCE] = {"force", NULL, "also where a running program lacks a key"}},
+		.options = {[RESEAL_FORCE] = {"force", NULL,
+					      "also where a running program lacks a key; never where this "
+					      "host's own key ring lacks the newest one"}},
 		.run = reseal,
 	},
 	{

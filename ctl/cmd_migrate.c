@@ -25,7 +25,8 @@ static bool nothing_more(struct db *db, void *closure, enum problem *ret_problem
 static enum ctl_exit record(struct ctl *ctl, unsigned applied)
 {
 	char text[64];
-	struct ctl_change change = {.action = "schema.migrate", .text = text, .body = nothing_more};
+	struct ctl_change change = {
+		.action = "schema.migrate", .doing = "recording schema", .text = text, .body = nothing_more};
 
 	(void)snprintf(text, sizeof(text), "version %d, %u applied", SCHEMA_VERSION, applied);
 	return ctl_change_run(ctl, &change);

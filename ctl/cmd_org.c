@@ -41,6 +41,7 @@ static enum ctl_exit create(struct ctl *ctl, const struct ctl_args *args)
 	};
 	struct ctl_change change = {
 		.action = "org.create",
+		.doing = "making organization",
 		.org_id = org.org_id,
 		.target = org.org_id,
 		.text = org.name,

@@ -33,8 +33,12 @@ static bool read_role(const struct ctl_args *args, struct token *token)
 {
 	const char *role = args->values[CREATE_ROLE], *org = args->values[CREATE_ORG];
 
-	if (!role || !role_parse(role, &token->role)) {
-		ctl_usage(args, "--role must be member, org_admin or sys_admin");
+	if (!role) {
+		ctl_usage(args, "--role is missing: member, org_admin or sys_admin");
+		return false;
+	}
+	if (!role_parse(role, &token->role)) {
+		ctl_usage(args, "--role: '%s' is not member, org_admin or sys_admin", role);
 		return false;
 	}
 	if (token->role == ROLE_SYS_ADMIN && org) {
@@ -102,6 +106,7 @@ static enum ctl_exit create(struct ctl *ctl, const struct ctl_args *args)
 		return CTL_USAGE;
 	struct ctl_change change = {
 		.action = "token.create",
+		.doing = "making token",
 		.org_id = c.token.org_id,
 		.target = c.token.token_id,
 		.text = c.token.name,
@@ -214,6 +219,7 @@ static enum ctl_exit revoke(struct ctl *ctl, const struct ctl_args *args)
 		return CTL_USAGE;
 	struct ctl_change change = {
 		.action = "token.revoke",
+		.doing = "revoking token",
 		.target = token_id,
 		.text = token_id.text,
 		.body = revoke_body,

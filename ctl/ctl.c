@@ -174,12 +174,13 @@ enum ctl_exit ctl_change_run(struct ctl *ctl, const struct ctl_change *change)
 {
 	struct running_change r = {.change = change};
 	struct err e = {0};
+	char what[600];
 
+	(void)snprintf(what, sizeof(what), "%s %s", change->doing, change->text);
 	if (!db_transaction(ctl->db, run_body, &r, &e))
-		return ctl_fail(change->action, &e);
+		return ctl_fail(what, &e);
 	if (r.problem == PROBLEM_NONE)
 		return CTL_OK;
-	fprintf(stderr, "hearthctl: %s %s: %s (%s)\n", change->action, change->text, problem_title(r.problem),
-		problem_code(r.problem));
+	fprintf(stderr, "hearthctl: %s: %s (%s)\n", what, problem_title(r.problem), problem_code(r.problem));
 	return CTL_FAILED;
 }

@@ -87,10 +87,11 @@ enum ctl_exit ctl_connect(struct ctl *ctl, bool with_schema) MUST_CHECK;
 
 /* One administrative change with its record in the audit log, in one transaction. */
 struct ctl_change {
-	const char *action; /* "org.create" */
+	const char *action; /* "org.create", for the record */
+	const char *doing;  /* "making organization": messages begin with it and text */
 	struct id org_id;   /* "": none */
 	struct id target;   /* "": none */
-	const char *text;   /* what it is called, for the record and for messages */
+	const char *text;   /* what it is called, for both */
 	bool (*body)(struct db *db, void *closure, enum problem *ret_problem, struct err *e);
 	void *closure;
 };

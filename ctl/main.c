@@ -38,6 +38,27 @@ static void print_words(FILE *out, const struct ctl_command *c)
 		c->operand ? c->operand : "");
 }
 
+/* Of one noun's commands alone, or of all where it is NULL. */
+static void print_commands(FILE *out, const char *noun)
+{
+	for (size_t i = 0; i < ARRAY_LEN(tables); i++) {
+		for (const struct ctl_command *c = tables[i]; c->noun; c++) {
+			if (noun && strcmp(c->noun, noun) != 0)
+				continue;
+			fprintf(out, "  ");
+			print_words(out, c);
+			fprintf(out, "\n        %s\n", c->help);
+		}
+	}
+}
+
+static void print_noun_help(const char *noun)
+{
+	printf("usage: hearthctl [--config FILE] [--json] %s COMMAND\n\nCommands:\n", noun);
+	print_commands(stdout, noun);
+	printf("\n'hearthctl %s COMMAND --help' shows a command's options.\n", noun);
+}
+
 static char *usage_text(void)
 {
 	char *text = NULL;
@@ -47,13 +68,7 @@ static char *usage_text(void)
 	if (!out)
 		return xstrdup("");
 	fprintf(out, "usage: hearthctl [--config FILE] [--json] COMMAND\n\nCommands:\n");
-	for (size_t i = 0; i < ARRAY_LEN(tables); i++) {
-		for (const struct ctl_command *c = tables[i]; c->noun; c++) {
-			fprintf(out, "  ");
-			print_words(out, c);
-			fprintf(out, "\n        %s\n", c->help);
-		}
-	}
+	print_commands(out, NULL);
 	fprintf(out, "\nOptions:\n"
 		     "  -c, --config FILE  the configuration (else $HEARTH_CONFIG, else the system's)\n"
 		     "  --json             results as JSON\n"
@@ -243,8 +258,9 @@ static int find_and_run(int argc, char **argv, struct command_line *line)
 	int words;
 
 	line->args.command = find_command(argv, &words, &has_noun);
-	if (!line->args.command && has_noun && argv[1] && strcmp(argv[1], "--help") == 0) {
-		print_usage(stdout);
+	if (!line->args.command && has_noun && argv[1] &&
+	    (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+		print_noun_help(argv[0]);
 		return CTL_OK;
 	}
 	if (!line->args.command && has_noun)

@@ -72,6 +72,33 @@ def test_wrong_use_is_an_error_with_a_word_of_help(stack, args):
     assert done.returncode != 0 and done.stdout == "" and done.stderr.strip(), done
 
 
+@pytest.mark.parametrize("args, words", [
+    (("token", "create", "x"), "--role is missing: member, org_admin or sys_admin"),
+    (("token", "create", "--role", "king", "x"), "--role: 'king' is not member, org_admin or sys_admin"),
+])
+def test_what_is_wrong_with_a_role_is_said(stack, args, words):
+    assert stack.ctl_run(*args).stderr.startswith(f"hearthctl: {words}\n")
+
+
+def test_a_refusal_begins_with_words(stack):
+    stack.ctl("org", "create", "twice")
+    done = stack.ctl_run("org", "create", "twice")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "hearthctl: making organization twice: The name is taken (name_taken)\n"
+    unknown = "00000000-0000-7000-8000-000000000000"
+    done = stack.ctl_run("token", "revoke", unknown)
+    assert done.stderr == f"hearthctl: revoking token {unknown}: There is no such token (token_not_found)\n"
+
+
+@pytest.mark.parametrize("noun, verbs", [("keys", {"new", "list", "distribute-check", "reseal", "retire"}), ("org", {"create", "list"}),
+                                         ("token", {"create", "list", "revoke"})])
+def test_the_help_of_a_noun_shows_its_commands_alone(noun, verbs):
+    done = run("hearthctl", noun, "--help")
+    assert done.returncode == 0 and run("hearthctl", noun, "-h").stdout == done.stdout
+    shown = [line.split() for line in done.stdout.splitlines() if re.match(r"  \S", line)]
+    assert {words[0] for words in shown} == {noun} and {words[1] for words in shown} == verbs
+
+
 @pytest.mark.parametrize("name", ["hearth.fcgi", "hearth-worker", "hearthctl"])
 def test_help_version_check_and_dump(stack, name):
     assert "--config" in run(name, "--help").stdout
