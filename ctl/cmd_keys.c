@@ -123,6 +123,7 @@ struct work {
 	struct ctl *ctl;
 	const char *path;
 	struct keyring *ring;
+	bool has_file;
 	struct sealing_key *keys; /* all rows, the oldest first */
 	unsigned count;
 };
@@ -157,6 +158,20 @@ static bool lock(struct ctl *ctl, struct err *e)
 	return false;
 }
 
+/* Without it no key is HERE: one line says why. */
+static void say_no_file(const struct work *w)
+{
+	if (!w->has_file)
+		fprintf(stderr, "hearthctl: the key ring %s does not exist: %s\n", w->path,
+			w->count > 0 ? "copy that of another host here" : "'hearthctl keys new' makes it");
+}
+
+static bool read_file_and_keys(struct work *w, struct err *e)
+{
+	w->has_file = keyring_refresh(w->ring, NULL, e);
+	return (w->has_file || e->code == ERR_MISSING) && read_keys(w, e);
+}
+
 static const char *const what = "keys"; /* in front of messages */
 
 static enum ctl_exit begin(struct ctl *ctl, struct work *w)
@@ -173,7 +188,7 @@ static enum ctl_exit begin(struct ctl *ctl, struct work *w)
 		return status;
 	w->ring = keyring_new(w->path);
 	/* Behind the lock: what another command wrote is seen. */
-	if (!lock(ctl, &e) || (!keyring_refresh(w->ring, NULL, &e) && e.code != ERR_MISSING) || !read_keys(w, &e)) {
+	if (!lock(ctl, &e) || !read_file_and_keys(w, &e)) {
 		keyring_free(&w->ring);
 		/* ERR_DENIED would be taken for the database's. */
 		e.code = e.code == ERR_DENIED ? ERR_INPUT : e.code;
@@ -353,6 +368,8 @@ static enum ctl_exit list(struct ctl *ctl, const struct ctl_args *args)
 
 	(void)args;
 	jval_add(o, "items", items);
+	if (status == CTL_OK)
+		say_no_file(&w);
 	if (status == CTL_OK && !ctl->json)
 		printf("%-*s  %-7s  %8s  %-5s  %-24s  %s\n", KEY_ID_LEN_MAX, "KEY", "STATE", "SEALED", "HERE",
 		       "CREATED", "FINGERPRINT");
@@ -469,6 +486,7 @@ static enum ctl_exit distribute_check(struct ctl *ctl, const struct ctl_args *ar
 	(void)args;
 	if (status != CTL_OK)
 		return status;
+	say_no_file(&w);
 	if (!check_all(&w, &c, &e))
 		status = ctl_fail("keys distribute-check", &e);
 	else if (ctl->json)
@@ -593,6 +611,7 @@ static enum ctl_exit reseal(struct ctl *ctl, const struct ctl_args *args)
 
 	if (status != CTL_OK)
 		return status;
+	say_no_file(&w);
 	const struct sealing_key *key = choose_key(&w);
 	if (!may_switch(&w, key, args->values[RESEAL_FORCE] != NULL))
 		status = CTL_FAILED;

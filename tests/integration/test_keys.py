@@ -293,6 +293,18 @@ def test_a_ring_that_others_may_read_is_refused(stack):
     eventually(lambda: org.admin.post(path(org), body(name="three")).status == 201, 30)
 
 
+def test_a_ring_that_is_missing_is_said_so(stack):
+    stack.allow("the key ring cannot be read")
+    words = f"hearthctl: the key ring {ring(stack)} does not exist: copy that of another host here\n"
+    assert words not in stack.ctl_run("keys", "list").stderr
+    away = ring(stack).rename(stack.folder / "keys-away")
+    listed, checked = stack.ctl_run("keys", "list"), stack.ctl_run("keys", "distribute-check", "--json")
+    assert (listed.returncode, listed.stderr) == (0, words) and " no " in listed.stdout
+    assert (checked.returncode, checked.stderr) == (1, words) and not json.loads(checked.stdout)["is_complete"]
+    assert words in stack.ctl_run("keys", "reseal").stderr
+    away.rename(ring(stack))
+
+
 def test_the_first_ring_of_an_installation(stack):
     stack.db.run("DELETE FROM sealing_keys")
     ring(stack).unlink()
@@ -302,6 +314,8 @@ def test_the_first_ring_of_an_installation(stack):
     stack.app.start()
     assert org.admin.post(path(org), body()).code == "no_sealing_key"
     assert stack.ctl_run("keys", "reseal").returncode == 1
+    for verb in ("list", "distribute-check", "reseal"):
+        assert f"the key ring {ring(stack)} does not exist: 'hearthctl keys new' makes it\n" in stack.ctl_run("keys", verb).stderr
     made = stack.ctl_run("keys", "new", "--json")
     key = json.loads(made.stdout)
     assert made.returncode == 0 and key["state"] == "current" and ids(ring(stack)) == [key["key_id"]]
