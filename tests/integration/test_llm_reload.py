@@ -121,6 +121,8 @@ def test_a_worker_with_a_wrong_ring_builds_nothing_that_needs_a_key(stack, org, 
     right = ring.read_text()
     llm = org.new_llm_config("openai", provider.url)
     app = org.new_app(tier="hot", framework_type="agent", config={"llm_config_id": llm, "model": "m"})
+    unreadable = ("llm_key_unreadable: The key of the LLM config cannot be opened here. Save it again, or let an administrator "
+                  "look at the worker's key ring.")
     key_id = [line for line in right.splitlines() if line[0] != "#"][-1].split()[0]
 
     def put(text):
@@ -139,10 +141,10 @@ def test_a_worker_with_a_wrong_ring_builds_nothing_that_needs_a_key(stack, org, 
     try:
         put(f"{key_id} {'A' * 43}=\n")  # the same id, another key
         wait_read("holds another key", 3)
-        assert load()["reason"] == "llm_key_unreadable" and org.admin.app(app)["state"] == "failed"
+        assert load()["reason"] == unreadable and org.admin.app(app)["state"] == "failed"
         put("# no key at all\n")
         wait_read("lacks key", 3)
-        assert load()["reason"] == "llm_key_unreadable"
+        assert load()["reason"] == unreadable
     finally:
         put(right)
     wait_read("hold all keys", 1)

@@ -30,6 +30,9 @@
 #define EVENT_RESULT_MAX ((size_t)4096) /* bytes of a tool's arguments and result that the client is shown */
 #define EVENT_TEXT_MAX ((size_t)65536)  /* bytes of text in one event: the bus takes a message of 1 MiB */
 #define ARGUMENTS_DEPTH_MAX 32
+#define KEY_UNREADABLE                                                                                                 \
+	"llm_key_unreadable: The key of the LLM config cannot be opened here. Save it again, or let an administrator " \
+	"look at the worker's key ring."
 
 struct agent {
 	struct model *model;
@@ -116,7 +119,7 @@ static struct agent *assemble(const struct framework_env *env, const struct buil
 		return NULL;
 	agent = agent_new(config);
 	agent->model = model_ref(env->models, request->llm, config->model, config->parameters, &e);
-	*ret_reason = e.code == ERR_DENIED ? "llm_key_unreadable" : "llm_config_unusable";
+	*ret_reason = e.code == ERR_DENIED ? KEY_UNREADABLE : "llm_config_unusable";
 	if (agent->model && jval_array_len(config->tools) > 0) {
 		agent->box = tool_box_new();
 		*ret_reason = "tools_unusable";
