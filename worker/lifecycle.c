@@ -149,6 +149,7 @@ static void build_finished(void *closure, void *runtime, const char *reason)
 		built->runtime = runtime;
 		bool is_reload = lifecycle_is_subscribed(b->app); /* beside the copy that serves */
 		delta->loads += !is_reload;
+		delta->cold_starts += !is_reload && pool_app_is_waited_for(b->app);
 		delta->reloads += is_reload;
 		delta->build_us_sum += (uint64_t)(clock_now_us() - b->began_us);
 		stats_book_totals(engine)->loads_total++;

@@ -20,7 +20,13 @@ def test_a_hundred_first_chats_at_once_make_one_load_and_all_are_answered(stack,
     # A chat that found nobody just before it was ready may ask once more, and is told that it is there.
     assert len([op for op in ops if op["started_at"]]) == 1, ops
     stack.next_flush()
-    assert stack.db.run(f"SELECT loads, turns FROM instance_stats WHERE instance_id = '{app}'") == [["1", "100"]]
+    assert stack.db.run(f"SELECT loads, cold_starts, turns FROM instance_stats WHERE instance_id = '{app}'") == [["1", "1", "100"]]
+    op = org.admin.lifecycle("unload", app).json["operation_id"]
+    assert org.admin.ended(op)["state"] == "succeeded"
+    op = org.admin.lifecycle("load", app).json["operation_id"]  # for nobody that waits
+    assert org.admin.ended(op)["state"] == "succeeded"
+    stack.next_flush()
+    assert stack.db.run(f"SELECT loads, cold_starts FROM instance_stats WHERE instance_id = '{app}'") == [["2", "1"]]
 
 
 def test_first_chats_join_a_load_that_was_asked_for_already(stack, org):

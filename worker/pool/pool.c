@@ -543,6 +543,11 @@ struct id pool_app_org(const struct pool_app *app)
 	return id_from_bin(&app->org->id);
 }
 
+bool pool_app_is_waited_for(const struct pool_app *app)
+{
+	return app->wants_pin;
+}
+
 void **pool_app_slot(struct pool_app *app)
 {
 	return &app->slot;

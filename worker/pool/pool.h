@@ -170,5 +170,6 @@ struct id pool_app_instance(const struct pool_app *app);
 struct id pool_app_org(const struct pool_app *app);
 /* A place for the engine's own data of an App (its subscription, its claim); NULL at first. The pool never reads it. */
 void **pool_app_slot(struct pool_app *app);
+bool pool_app_is_waited_for(const struct pool_app *app); /* by a chat that asked for the load */
 
 #endif
