@@ -267,6 +267,20 @@ static void log_no_key(const struct write *w, const struct err *e)
 		log_warn("an LLM config was not saved", "reason=\"%s\"", e->text);
 }
 
+/* What was given, by name, for the audit log. */
+static const char *given(struct request *req)
+{
+	const char *list = NULL;
+
+	for (size_t i = 0; i < ARRAY_LEN(change_table); i++)
+		if (jval_has(req->body, change_table[i].name)) {
+			const char *longer = arena_printf(req->mem, "%s%s%s", list ? list : "", list ? " " : "",
+							  change_table[i].name);
+			list = longer ? longer : list;
+		}
+	return list;
+}
+
 static bool save_body(struct db *db, struct write *w, struct err *e)
 {
 	struct saving *s = w->closure;
@@ -280,6 +294,8 @@ static bool save_body(struct db *db, struct write *w, struct err *e)
 		w->problem = PROBLEM_ORG_SUSPENDED;
 		return true;
 	}
+	if (!is_new)
+		w->audit_detail = given(req);
 	if (is_new)
 		ok = llm_config_create(db, req->app->keys, id, &req->org_id, &s->asked.change, &w->problem, e);
 	else

@@ -469,7 +469,7 @@ def test_a_page_without_a_secret_may_be_asked_for_in_the_clear(stack, org, provi
     provider.script("clear", fake.call("fetch_url", {"url": page}), fake.text("x"))
     app = new_agent(org, openai, "clear", tools=["fetch_url"], fetch_url={"allow": [page]})
     assert org.member.chat_ok(app) == "x"
-    assert provider.asked("clear")[-1]["messages"][-1]["content"] != "The address is not allowed."
+    assert provider.asked("clear")[-1]["messages"][-1]["content"] != "The address is reserved, and not in tools.allowed_networks."
 
 
 def test_a_thousand_turns_at_once_through_one_worker(stack, org, provider, openai):

@@ -205,7 +205,7 @@ def test_changes_and_refusals_are_in_the_audit_log(stack, org):
     org.member.delete(item)
     org.admin.delete(item)
     rows = stack.db.run(f"SELECT action, result, detail FROM audit_log WHERE target = '{llm['llm_config_id']}' ORDER BY audit_id")
-    assert rows == [["llm_config.create", "ok", None], ["llm_config.change", "ok", None],
+    assert rows == [["llm_config.create", "ok", None], ["llm_config.change", "ok", "api_key"],
                     ["llm_config.delete", "forbidden", None], ["llm_config.delete", "ok", None]]
 
 

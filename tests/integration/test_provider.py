@@ -99,7 +99,7 @@ def test_the_networks_of_providers_are_not_open_to_tools(org, provider):
     provider.script("t", fake.call("fetch_url", {"url": page}), fake.text("x"))
     app = new_agent(org, llm, "t", tools=["fetch_url"], fetch_url={"allow": [page.replace("/page", "/")]})
     assert org.member.chat_ok(app) == "x"
-    assert provider.asked("t")[-1]["messages"][-1]["content"] == "The address is not allowed."
+    assert provider.asked("t")[-1]["messages"][-1]["content"] == "The address is reserved, and not in tools.allowed_networks."
 
 
 @pytest.fixture(scope="module")

@@ -278,7 +278,7 @@ static void an_address_that_is_not_allowed_is_not_fetched(void)
 		(void)snprintf(arguments, sizeof(arguments), "{\"url\":\"%s\"}", urls[i]);
 		struct result r = call("fetch_url", arguments, config);
 		CU_ASSERT_TRUE(r.is_error);
-		CU_ASSERT_STRING_EQUAL(r.text, "The address is not one that may be fetched.");
+		CU_ASSERT_STRING_EQUAL(r.text, "The address is not one that this App may fetch.");
 	}
 	CU_ASSERT_TRUE(call("fetch_url", "{}", config).is_error);
 }

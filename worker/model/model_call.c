@@ -275,7 +275,8 @@ static void pause_over(uv_timer_t *timer)
 
 static bool is_worth_another_try(const struct model_call *c, const struct model_failure *failure)
 {
-	if (c->has_begun || c->probed || c->attempt >= c->model->models->config.attempts_max)
+	if (c->has_begun || c->probed || c->attempt >= c->model->models->config.attempts_max ||
+	    c->model->breaker.state == BREAKER_OPEN)
 		return false;
 	if (failure->trouble == MODEL_LIMITED)
 		return true;

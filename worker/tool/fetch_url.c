@@ -135,7 +135,8 @@ static void on_end(void *closure, enum http_outcome outcome, const char *detail)
 	} else if (outcome == HTTP_COMPLETE || (outcome == HTTP_CANCELLED && run->page.len == PAGE_BYTES_MAX)) {
 		tell_page(run);
 	} else {
-		tell_error(&run->sink, outcome == HTTP_REFUSED   ? "The address is not allowed."
+		tell_error(&run->sink, outcome == HTTP_REFUSED
+					       ? "The address is reserved, and not in tools.allowed_networks."
 				       : outcome == HTTP_TIMEOUT ? "The server took too long."
 								 : "The page could not be read.");
 	}
@@ -153,7 +154,7 @@ static struct tool_run *fetch(const struct tool *tool, const struct tool_env *en
 	struct err e = {0};
 
 	if (!url || !is_allowed(tool->state, url)) {
-		tell_error(sink, url ? "The address is not one that may be fetched." : "\"url\" must be a string.");
+		tell_error(sink, url ? "The address is not one that this App may fetch." : "\"url\" must be a string.");
 		return NULL;
 	}
 	if (left_ms <= 0) {
