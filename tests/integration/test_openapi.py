@@ -282,6 +282,7 @@ def test_each_answer_is_as_the_document_says_and_each_field_of_it_is_answered(st
 
 def test_an_operation_is_for_the_roles_that_the_document_names(stack, org):
     apis = dict(zip(ROLES, (org.member, org.admin, Api(stack.http, stack.sys.token, org.id))))
+    stranger = stack.new_org().admin
     for method, template, op in OPERATIONS:
         nobody = str(uuid.uuid4())
         path = template.replace("{org}", org.id).replace("{version}", "1").replace("{file}", nobody)
@@ -295,6 +296,8 @@ def test_an_operation_is_for_the_roles_that_the_document_names(stack, org):
         for role, api in apis.items():
             r = api.call(method, path, body)
             assert (r.code == "forbidden") == (role not in op["x-roles"]), (role, method, path, r)
+        foreign = stranger.call(method, path, body)
+        assert (foreign.code == "org_mismatch") == ("{org}" in template) == ("org_mismatch" in op["x-problem-codes"]), (path, foreign)
 
 
 # --- what may be sent ---
