@@ -97,14 +97,16 @@ static bool has_tool(const struct jval *config, const char *name)
 
 static void check_tools(const struct jval *config, struct error_list *list)
 {
+	static const char *const fetch_names[] = {"allow", NULL};
 	const struct jval *fetch = jval_get(config, "fetch_url");
 
 	if (!is_array_of(jval_get(config, "tools"), tool_names, TOOLS_MAX))
 		error_list_add(list, "config.tools",
 			       "must be an array of different tools: current_time, calculator, fetch_url");
+	error_list_refuse_unknown(list, fetch, fetch_names, "config.fetch_url");
 	if (jval_type(fetch) != JVAL_NULL && jval_type(fetch) != JVAL_OBJECT)
-		error_list_add(list, "config.fetch_url", "must be an object");
-	else if ((fetch || has_tool(config, "fetch_url")) && !are_prefixes(jval_get(fetch, "allow")))
+		return;
+	if ((fetch || has_tool(config, "fetch_url")) && !are_prefixes(jval_get(fetch, "allow")))
 		error_list_add(list, "config.fetch_url.allow",
 			       "must be an array of 1 to 32 addresses in ASCII, each with a path: https://host/ or "
 			       "https://host/path");

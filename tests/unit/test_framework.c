@@ -67,26 +67,69 @@ static const struct {
 	 "config.prefix config.word_delay_ms config.build_delay_ms config.build_fail"},
 };
 
+/* "field.member field …" */
+static void check_row(const char *framework, int line, const char *text, const char *wanted)
+{
+	struct jval *config = parse(text);
+	struct field_error errors[8];
+	char fields[400] = "";
+	size_t count = framework_find(framework)->check(config, errors, ARRAY_LEN(errors));
+
+	for (size_t j = 0; j < count; j++) {
+		size_t used = strlen(fields);
+		(void)snprintf(fields + used, sizeof(fields) - used, "%s%s%s%s", j ? " " : "", errors[j].field,
+			       errors[j].member ? "." : "", errors[j].member ? errors[j].member : "");
+		CU_ASSERT_TRUE(strlen(errors[j].reason) > 0);
+	}
+	if (strcmp(fields, wanted) != 0)
+		printf("line %d: '%s'\n", line, fields);
+	CU_ASSERT_STRING_EQUAL(fields, wanted);
+	jval_free(&config);
+}
+
 static void echo_names_each_wrong_field(void)
 {
-	const struct framework *echo = framework_find("echo");
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		check_row("echo", rows[i].line, rows[i].config, rows[i].fields);
+}
 
-	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-		struct jval *config = parse(rows[i].config);
-		struct field_error errors[8];
-		char fields[200] = "";
-		size_t count = echo->check(config, errors, ARRAY_LEN(errors));
-		for (size_t j = 0; j < count; j++) {
-			size_t used = strlen(fields);
-			(void)snprintf(fields + used, sizeof(fields) - used, "%s%s%s%s", j ? " " : "", errors[j].field,
-				       errors[j].member ? "." : "", errors[j].member ? errors[j].member : "");
-			CU_ASSERT_TRUE(strlen(errors[j].reason) > 0);
-		}
-		if (strcmp(fields, rows[i].fields) != 0)
-			printf("line %d: '%s'\n", rows[i].line, fields);
-		CU_ASSERT_STRING_EQUAL(fields, rows[i].fields);
-		jval_free(&config);
+/* Beside what each must have. */
+static const struct {
+	int line;
+	const char *config;
+	const char *fields;
+} agent_rows[] = {
+	{__LINE__, "\"tools\":[]", ""},
+	{__LINE__, "\"systemprompt\":\"x\",\"temperature\":1", "config.systemprompt config.temperature"},
+	{__LINE__, "\"system_prompt\":7,\"probe\":\"maybe\"", "config.system_prompt config.probe"},
+	{__LINE__, "\"parameters\":{\"model\":\"x\",\"stream\":null,\"top_k\":5}",
+	 "config.parameters.model config.parameters.stream"},
+	{__LINE__, "\"parameters\":[]", "config.parameters"},
+	{__LINE__, "\"tools\":[\"shell\"]", "config.tools"},
+	{__LINE__, "\"tools\":[\"calculator\",\"calculator\"]", "config.tools"},
+	{__LINE__, "\"tools\":[\"fetch_url\"]", "config.fetch_url.allow"},
+	{__LINE__, "\"fetch_url\":7", "config.fetch_url"},
+	{__LINE__, "\"fetch_url\":{\"allow\":[\"https://a.example/\"],\"deny\":[]}", "config.fetch_url.deny"},
+	{__LINE__, "\"limits\":{\"hops\":51,\"hop\":1,\"seconds\":0}",
+	 "config.limits.hop config.limits.hops config.limits.seconds"},
+	{__LINE__, "\"limits\":[],\"history\":{\"words\":1}", "config.limits config.history.words"},
+	{__LINE__, "\"history\":{\"messages\":1001,\"tokens\":0}", "config.history.messages config.history.tokens"},
+	{__LINE__, "\"openai\":{\"parameters\":[\"top_k\"],\"client_tools\":1,\"x\":1}",
+	 "config.openai.x config.openai.parameters config.openai.client_tools"},
+};
+
+static void an_agent_names_each_wrong_field(void)
+{
+	char text[512];
+
+	for (size_t i = 0; i < ARRAY_LEN(agent_rows); i++) {
+		(void)snprintf(text, sizeof(text),
+			       "{\"llm_config_id\":\"01a221d8-bfe3-77e8-9e2a-24e2bc1bada7\",\"model\":\"m\",%s}",
+			       agent_rows[i].config);
+		check_row("agent", agent_rows[i].line, text, agent_rows[i].fields);
 	}
+	check_row("agent", __LINE__, "{}", "config.llm_config_id config.model");
+	check_row("agent", __LINE__, "{\"llm_config_id\":\"x\",\"model\":\"\"}", "config.llm_config_id config.model");
 }
 
 static void errors_beyond_the_room_are_counted(void)
@@ -145,6 +188,7 @@ static CU_TestInfo cases[] = {
 	CASE(echo_is_there_and_unknown_names_are_not),
 	CASE(every_framework_is_whole_and_fits_its_columns),
 	CASE(echo_names_each_wrong_field),
+	CASE(an_agent_names_each_wrong_field),
 	CASE(errors_beyond_the_room_are_counted),
 	CASE(the_llm_config_of_an_agent_is_found),
 	CASE(echo_reads_its_configuration_with_defaults),
