@@ -179,6 +179,8 @@ class Stack:
             worker.wait_ready()
         if self.workers:
             eventually(self.stream, 60, "a worker has made the stream")
+            # In a cluster each node learns of it by itself, a little later.
+            eventually(lambda: all(n.takes_loads() for n in self.nats_nodes), 60, "the stream takes events")
         self.http = Http(self.lighttpd.port)
         eventually(lambda: self.http.request("GET", "/readyz").status == 200, 30, "the application is ready")
         self.sys = Api(self.http, self.ctl("token", "create", "--role", "sys_admin", "tests").strip())

@@ -274,6 +274,15 @@ class Nats(Program):
         except OSError:
             return False
 
+    def takes_loads(self):
+        """The stream is led here, or by another node that this one knows to take them."""
+        try:
+            here = self.look("/subsz?subs=1&limit=10000").get("subscriptions_list") or []
+            there = [s for r in self.look("/routez?subs=1")["routes"] for s in r.get("subscriptions_list") or []]
+        except OSError:
+            return False
+        return "hearth.load.>" in [s["subject"] for s in here] + there
+
     def clients(self):
         """The names of the programs that are connected here, as they call themselves."""
         return sorted(c.get("name", "") for c in self.look("/connz")["connections"])
