@@ -129,9 +129,11 @@ class Program:
         new = self.text(self.checked)
         self.checked += len(new.encode(errors="replace")) if "\ufffd" in new else len(new.encode())
         found = []
-        if SANITIZER_SPOKE.search(new):
-            at = max(0, SANITIZER_SPOKE.search(new).start() - 200)
-            found.append(f"{self.name}: a sanitizer spoke:\n{new[at:at + 6000]}")
+        text = self.without_known_faults(new)
+        spoke = SANITIZER_SPOKE.search(text)
+        if spoke:
+            at = max(0, spoke.start() - 200)
+            found.append(f"{self.name}: a sanitizer spoke:\n{text[at:at + 6000]}")
         for line in new.splitlines():
             if self.is_bad_line(line) and not any(p.search(line) for p in allowed):
                 found.append(f"{self.name}: unexpected in its log: {line}")
@@ -144,6 +146,9 @@ class Program:
 
     def is_bad_line(self, line):
         return False
+
+    def without_known_faults(self, text):
+        return text
 
 
 class MariaDB(Program):
@@ -291,6 +296,10 @@ class Nats(Program):
         """Takes JetStream's folder away; only while it is stopped."""
         assert not self.is_running()
         shutil.rmtree(self.store)
+
+    def without_known_faults(self, text):
+        # 2.9 falls over itself where it is asked for a stream while it shuts down.
+        return re.sub(r"panic: runtime error: [^\n]*\n(?:[^\n]*\n){0,6}[^\n]*\(\*Account\)\.Interest\(0x0,", "", text)
 
     def is_bad_line(self, line):
         # Of a cluster some node is always the first that runs, and the last.
