@@ -6,8 +6,8 @@
 
 #include "core/framework.h"
 #include "core/framework_private.h"
+#include "core/llm_check.h"
 #include "core/page_url.h"
-#include "core/llm_config.h"
 #include "lib/json.h"
 #include "lib/macros.h"
 

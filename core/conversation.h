@@ -18,8 +18,8 @@ struct arena;
 struct db;
 struct jval;
 
-#define CONVERSATION_WINDOW_MAX 1000 /* messages */
-#define CONVERSATION_PRUNE_MAX 200
+#define CONVERSATION_WINDOW_MAX 1000               /* messages */
+#define CONVERSATION_PRUNE_MAX 200                 /* rows removed at once */
 #define CONVERSATION_PAGE_BYTES ((uint64_t)524288) /* of text in one page; a longer message has one to itself */
 
 struct conversation_turn {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The table of frameworks and the checks of their configurations. A check looks
- * at each field; one that it does not know is refused by its name. To add a framework: a check, a
- * list of modes and a row here, a reader of its configuration for the worker,
- * and its file in worker/framework/.
+ * at each field; one that it does not know is refused by its name. To add a
+ * framework: a check, a list of modes and a row here, a reader of its
+ * configuration for the worker, and its file in worker/framework/.
  */
 #include "core/framework.h"
 

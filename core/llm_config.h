@@ -12,10 +12,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/llm_check.h"
 #include "core/problem.h"
 #include "lib/err.h"
 #include "lib/id.h"
-#include "lib/netaddr.h"
 #include "lib/secret.h"
 
 struct arena;
@@ -24,15 +24,8 @@ struct keyring;
 
 enum llm_provider { LLM_OPENAI, LLM_ANTHROPIC };
 
-/* What of a request to a model Hearth itself sets: neither defaults nor an App's parameters name it. NULL-terminated.
- */
-extern const char *const llm_own_fields[];
-
 #define LLM_CONFIGS_MAX 200 /* of an organization */
 #define LLM_NAME_MAX 100
-#define LLM_URL_MAX 2048
-#define LLM_HOST_SIZE 256
-#define LLM_KEY_MAX 4096
 #define LLM_HEADERS_MAX 16                                      /* extra headers */
 #define LLM_HEADERS_BYTES_MAX 8192                              /* names and values */
 #define LLM_HEADERS_TEXT_MAX (2 * LLM_HEADERS_BYTES_MAX + 1024) /* as JSON, however much of it is escaped */
@@ -67,21 +60,6 @@ bool llm_config_open_headers(struct keyring *ring, const struct llm_config *llm,
  * an LLM config ("") it is the configuration's. */
 void llm_version_hash(const char *config_hash, const struct id *llm_config_id, uint64_t generation,
 		      char ret_hex[SECRET_HASH_HEX_SIZE]);
-
-/* --- checks, pure: NULL, or what is wrong --- */
-
-/* Whom a base_url leads to. */
-struct llm_origin {
-	bool has_tls;             /* https */
-	char host[LLM_HOST_SIZE]; /* as the URL has it, "[::1]" too */
-	unsigned port;
-};
-/* http or https, a host, no user, query or fragment. */
-const char *llm_url_check(const char *url, size_t len, struct llm_origin *ret_origin);
-/* Which addresses it may be at: without TLS key and prompts go in the clear. */
-enum netaddr_rule llm_address_rule(bool has_tls);
-const char *llm_key_check(const char *key, size_t len);
-const char *llm_header_check(const char *name, const char *value, size_t value_len);
 
 /* --- the rows --- */
 

@@ -70,9 +70,9 @@ struct field_errors {
 bool fields_read(const struct jval *object, const char *prefix, const struct field *fields, size_t count,
 		 void *ret_struct, struct field_errors *errors);
 /* Adds one; past FIELD_ERRORS_MAX it is dropped. reason must live in mem or be a constant; field is copied. */
+void fields_fail(struct field_errors *errors, const char *field, const char *reason);
 /* Of a member of field whose name is the client's own: it is cut. member NULL: of field itself. */
 void fields_fail_member(struct field_errors *errors, const char *field, const char *member, const char *reason);
-void fields_fail(struct field_errors *errors, const char *field, const char *reason);
 
 /* "2026-01-02T03:04:05[.678](Z|+01:00)". */
 bool fields_parse_time(const char *text, size_t len, int64_t *ret_unix_ms);

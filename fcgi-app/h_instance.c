@@ -119,31 +119,24 @@ static void check_config(const struct framework *f, const struct jval *config, s
 		fields_fail_member(errors, found[i].field, found[i].member, found[i].reason);
 }
 
-static const char *and_name(struct arena *mem, const char *list, const char *name)
-{
-	const char *longer = arena_printf(mem, "%s%s %s", list ? list : "must be one of", list ? "," : "", name);
-
-	return longer ? longer : list;
-}
-
 static void check_mode(const struct framework *f, const char *mode, struct field_errors *errors)
 {
-	const char *reason = NULL;
+	const char *names = "";
 
 	if (framework_has_mode(f, mode))
 		return;
 	for (size_t i = 0; f->modes[i]; i++)
-		reason = and_name(errors->mem, reason, f->modes[i]);
-	fields_fail(errors, "mode", reason);
+		names = arena_list(errors->mem, names, ", ", f->modes[i]);
+	fields_fail(errors, "mode", arena_printf(errors->mem, "must be one of %s", names));
 }
 
 static void refuse_framework(struct field_errors *errors)
 {
-	const char *reason = NULL;
+	const char *names = "";
 
 	for (size_t i = 0; framework_at(i); i++)
-		reason = and_name(errors->mem, reason, framework_at(i)->name);
-	fields_fail(errors, "framework_type", reason);
+		names = arena_list(errors->mem, names, ", ", framework_at(i)->name);
+	fields_fail(errors, "framework_type", arena_printf(errors->mem, "must be one of %s", names));
 }
 
 /* A configuration's mistake that only the database can tell is a field's, as all others. */

@@ -270,15 +270,12 @@ static void log_no_key(const struct write *w, const struct err *e)
 /* What was given, by name, for the audit log. */
 static const char *given(struct request *req)
 {
-	const char *list = NULL;
+	const char *list = "";
 
 	for (size_t i = 0; i < ARRAY_LEN(change_table); i++)
-		if (jval_has(req->body, change_table[i].name)) {
-			const char *longer = arena_printf(req->mem, "%s%s%s", list ? list : "", list ? " " : "",
-							  change_table[i].name);
-			list = longer ? longer : list;
-		}
-	return list;
+		if (jval_has(req->body, change_table[i].name))
+			list = arena_list(req->mem, list, " ", change_table[i].name);
+	return *list ? list : NULL;
 }
 
 static bool save_body(struct db *db, struct write *w, struct err *e)

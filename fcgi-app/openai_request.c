@@ -44,6 +44,14 @@ static const char *text_of(const struct jval *object, const char *key)
 	return jval_string(jval_get(object, key), NULL);
 }
 
+static bool is_one_of(const char *const *names, size_t count, const char *name)
+{
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(names[i], name) == 0)
+			return true;
+	return false;
+}
+
 static void copy_member(struct jval *to, const struct jval *from, const char *key)
 {
 	if (jval_get(from, key))
@@ -144,11 +152,9 @@ static bool read_message(struct reading *r, const struct jval *from, struct jval
 	static const char *const roles[] = {"system", "developer", "user", "assistant", "tool"};
 	const char *role = text_of(from, "role");
 	const struct jval *content = jval_get(from, "content");
-	bool is_known = false, is_assistant, is_tool;
+	bool is_assistant, is_tool;
 
-	for (size_t i = 0; role && i < ARRAY_LEN(roles); i++)
-		is_known = is_known || strcmp(roles[i], role) == 0;
-	if (!is_known)
+	if (!role || !is_one_of(roles, ARRAY_LEN(roles), role))
 		return fail_in(r, "role", "must be system, developer, user, assistant or tool");
 	is_assistant = strcmp(role, "assistant") == 0;
 	is_tool = strcmp(role, "tool") == 0;
@@ -316,32 +322,33 @@ static bool is_integer(const struct jval *v)
 	return jval_type(v) == JVAL_INT;
 }
 
+static const struct {
+	const char *name;
+	bool (*is_good)(const struct jval *v);
+	const char *reason;
+} parameters[] = {
+	{"temperature", is_temperature, "must be a number from 0 to 2"},
+	{"top_p", is_share, "must be a number from 0 to 1"},
+	{"max_tokens", is_count, "must be a positive integer"},
+	{"max_completion_tokens", is_count, "must be a positive integer"},
+	{"stop", is_stop, "must be a string or an array of at most 4 strings"},
+	{"seed", is_integer, "must be an integer"},
+};
+
 static bool read_parameters(struct reading *r, const struct jval *body)
 {
-	static const struct {
-		const char *name;
-		bool (*is_good)(const struct jval *v);
-		const char *reason;
-	} known[] = {
-		{"temperature", is_temperature, "must be a number from 0 to 2"},
-		{"top_p", is_share, "must be a number from 0 to 1"},
-		{"max_tokens", is_count, "must be a positive integer"},
-		{"max_completion_tokens", is_count, "must be a positive integer"},
-		{"stop", is_stop, "must be a string or an array of at most 4 strings"},
-		{"seed", is_integer, "must be an integer"},
-	};
-	struct jval *parameters = jval_new_object();
+	struct jval *taken = jval_new_object();
 	unsigned count = 0;
 
-	r->request->parameters = parameters;
-	for (size_t i = 0; i < ARRAY_LEN(known); i++) {
-		struct jval *value = jval_get(body, known[i].name);
+	r->request->parameters = taken;
+	for (size_t i = 0; i < ARRAY_LEN(parameters); i++) {
+		struct jval *value = jval_get(body, parameters[i].name);
 
 		if (jval_type(value) == JVAL_NULL)
 			continue;
-		if (!known[i].is_good(value))
-			return fail(r, known[i].name, known[i].reason);
-		jval_add(parameters, known[i].name, jval_ref(value));
+		if (!parameters[i].is_good(value))
+			return fail(r, parameters[i].name, parameters[i].reason);
+		jval_add(taken, parameters[i].name, jval_ref(value));
 		count++;
 	}
 	if (count == 0)
@@ -351,9 +358,18 @@ static bool read_parameters(struct reading *r, const struct jval *body)
 
 /* --- fields that are not for the App --- */
 
+static bool note_member(void *closure, const char *key, struct jval *v)
+{
+	(void)key;
+	(void)v;
+	*(bool *)closure = false;
+	return false;
+}
+
 /* As if it were absent: null, false, 0, "", an empty list or object. */
 static bool says_nothing(const struct jval *v)
 {
+	bool is_empty = true;
 	size_t len = 0;
 
 	switch (jval_type(v)) {
@@ -370,16 +386,16 @@ static bool says_nothing(const struct jval *v)
 	case JVAL_ARRAY:
 		return jval_array_len(v) == 0;
 	case JVAL_OBJECT:
-		(void)jval_text(v, &len);
-		return len <= sizeof("{ }") - 1;
+		jval_each(v, note_member, &is_empty);
+		return is_empty;
 	}
 	return false;
 }
 
-static bool is_one_of(const char *const *names, size_t count, const char *name)
+static bool is_parameter(const char *key)
 {
-	for (size_t i = 0; i < count; i++)
-		if (strcmp(names[i], name) == 0)
+	for (size_t i = 0; i < ARRAY_LEN(parameters); i++)
+		if (strcmp(parameters[i].name, key) == 0)
 			return true;
 	return false;
 }
@@ -387,11 +403,8 @@ static bool is_one_of(const char *const *names, size_t count, const char *name)
 /* What would change the answer is refused rather than dropped without a word. */
 static bool is_taken(void *closure, const char *key, struct jval *v)
 {
-	static const char *const read[] = {
-		"model", "messages",    "stream",      "stream_options", "n",          "response_format",
-		"tools", "tool_choice", "temperature", "top_p",          "max_tokens", "max_completion_tokens",
-		"stop",  "seed",
-	};
+	static const char *const read[] = {"model", "messages",        "stream", "stream_options",
+					   "n",     "response_format", "tools",  "tool_choice"};
 	/* Of accounts, caches and billing: without them the answer is the same. */
 	static const char *const ignored[] = {
 		"user",
@@ -406,7 +419,8 @@ static bool is_taken(void *closure, const char *key, struct jval *v)
 	};
 	struct reading *r = closure;
 
-	if (is_one_of(read, ARRAY_LEN(read), key) || is_one_of(ignored, ARRAY_LEN(ignored), key) || says_nothing(v))
+	if (is_one_of(read, ARRAY_LEN(read), key) || is_one_of(ignored, ARRAY_LEN(ignored), key) || is_parameter(key) ||
+	    says_nothing(v))
 		return true;
 	return fail(r, key, "is not taken here");
 }

@@ -83,11 +83,8 @@ static bool match(const char *pattern, const struct request *seen, struct reques
 
 static const char *append_allowed(struct arena *mem, const char *list, enum method method)
 {
-	const char *longer = arena_printf(mem, "%s%s%s", list, *list ? ", " : "", router_method_name(method));
-
-	if (longer && method == METHOD_GET)
-		longer = arena_printf(mem, "%s, HEAD", longer);
-	return longer ? longer : list;
+	list = arena_list(mem, list, ", ", router_method_name(method));
+	return method == METHOD_GET ? arena_list(mem, list, ", ", "HEAD") : list;
 }
 
 enum problem router_match(struct request *req, const char **ret_allow)

@@ -163,3 +163,10 @@ char *arena_printf(struct arena *arena, const char *fmt, ...)
 	va_end(args);
 	return text;
 }
+
+const char *arena_list(struct arena *arena, const char *list, const char *between, const char *word)
+{
+	const char *longer = arena_printf(arena, "%s%s%s", list, *list ? between : "", word);
+
+	return longer ? longer : list;
+}

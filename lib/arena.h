@@ -28,5 +28,7 @@ void *arena_alloc(struct arena *arena, size_t size);
 char *arena_memdup(struct arena *arena, const void *data, size_t len);
 char *arena_strdup(struct arena *arena, const char *s);
 char *arena_printf(struct arena *arena, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* list, between and word behind each other; word alone where list is "". Past the cap list as it is. */
+const char *arena_list(struct arena *arena, const char *list, const char *between, const char *word);
 
 #endif

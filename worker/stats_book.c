@@ -131,7 +131,7 @@ static void add_breaker(void *closure, const struct model_look *look)
 	jval_add_string(o, "model", look->name);
 	jval_add_string(o, "state", breaker_state_name(look->breaker));
 	jval_add_int(o, "retry_in_ms", look->breaker_wait_ms);
-	jval_add_int(o, "failures", look->failures_in_a_row);
+	jval_add_int(o, "failures", look->failures);
 	jval_push(list, o);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What an LLM config sends its requests to, and with: addresses, keys, extra headers. None may break a request apart or
  * name another host than the one that was looked up. */
-#include "core/llm_config.h"
+#include "core/llm_check.h"
 
 #include <string.h>
 

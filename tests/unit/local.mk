@@ -104,6 +104,11 @@ UNIT_TESTS += %D%/test_framework
 %C%_test_framework_CFLAGS = $(UNIT_CFLAGS)
 %C%_test_framework_LDADD = $(CORE_LIBS)
 
+UNIT_TESTS += %D%/test_llm_check
+%C%_test_llm_check_SOURCES = %D%/test_llm_check.c $(UNIT_HARNESS)
+%C%_test_llm_check_CFLAGS = $(UNIT_CFLAGS)
+%C%_test_llm_check_LDADD = $(CORE_LIBS)
+
 UNIT_TESTS += %D%/test_page_url
 %C%_test_page_url_SOURCES = %D%/test_page_url.c $(UNIT_HARNESS)
 %C%_test_page_url_CFLAGS = $(UNIT_CFLAGS)

@@ -6,6 +6,7 @@
  */
 #include <string.h>
 
+#include "core/llm_check.h"
 #include "lib/buf.h"
 #include "lib/json.h"
 #include "worker/model/answer.h"
@@ -379,7 +380,7 @@ static bool read_whole(struct answer *a, const struct jval *root, struct err *e)
 }
 
 const struct dialect dialect_anthropic = {
-	.chat_path = "/messages",
+	.chat_path = LLM_ANTHROPIC_PATH,
 	.models_path = "/models",
 	.key_header = "x-api-key",
 	.key_prefix = "",

@@ -112,10 +112,10 @@ struct model_look {
 	uint64_t generation;
 	const char *name;
 	unsigned refs, calls_open;
-	uint64_t calls, failures, tokens_in, tokens_out;
+	uint64_t calls, tokens_in, tokens_out;
 	enum breaker_state breaker;
-	unsigned failures_in_a_row; /* attempts, as the breaker counts them */
-	int64_t breaker_wait_ms;    /* BREAKER_OPEN: until the next try */
+	unsigned failures;       /* attempts in a row, as the breaker counts them */
+	int64_t breaker_wait_ms; /* BREAKER_OPEN: until the next try */
 };
 void models_each(const struct models *models, int64_t now_ms,
 		 void (*each)(void *closure, const struct model_look *look), void *closure);

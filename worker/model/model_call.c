@@ -246,7 +246,6 @@ static void linger_over(uv_timer_t *timer)
 
 static void tell(struct model_call *c, const struct model_failure *failure)
 {
-	c->model->failures += failure != NULL;
 	if (failure == NULL) {
 		c->model->tokens_in += c->answer.tokens_in;
 		c->model->tokens_out += c->answer.tokens_out;
@@ -573,7 +572,6 @@ static struct model_call *begin(struct model_call *c, struct model_failure *ret_
 {
 	if (attempt(c, ret_failure))
 		return c;
-	c->model->failures++;
 	call_drop(c);
 	return NULL;
 }

@@ -6,6 +6,7 @@
  */
 #include <string.h>
 
+#include "core/llm_check.h"
 #include "lib/buf.h"
 #include "lib/json.h"
 #include "worker/model/answer.h"
@@ -198,7 +199,7 @@ static bool read_whole(struct answer *a, const struct jval *root, struct err *e)
 }
 
 const struct dialect dialect_openai = {
-	.chat_path = "/chat/completions",
+	.chat_path = LLM_OPENAI_PATH,
 	.models_path = "/models",
 	.key_header = "Authorization",
 	.key_prefix = "Bearer ",

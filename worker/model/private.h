@@ -29,7 +29,7 @@ struct model {
 	struct http_header headers[MODEL_HEADERS_MAX];
 	unsigned headers_count, extra_headers; /* the last ones are the organization's own, and secret */
 	unsigned refs, calls_open;
-	uint64_t calls, failures, tokens_in, tokens_out;
+	uint64_t calls, tokens_in, tokens_out;
 	struct breaker breaker;
 	UT_hash_handle hh;
 };
