@@ -59,13 +59,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return self.path.endswith("/messages")
 
     def wait_gone(self, seconds=60):
-        """Until the client has hung up; True: it has."""
+        """Until the client has hung up; True: it has, and is counted."""
         self.connection.settimeout(seconds)
         with contextlib.suppress(ConnectionResetError):
             try:
-                return self.connection.recv(1) == b""
+                if self.connection.recv(1) != b"":
+                    return False
             except (socket.timeout, TimeoutError):
                 return False
+        self.server.provider.note_gone()
         return True
 
     # --- serving ---
@@ -74,7 +76,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.server.provider.note("", self, None)
         answer = self.server.provider.listing
         if answer:
-            answer(self)
+            self.give(answer)
         else:
             self.whole(200, {"object": "list", "data": []})
 
@@ -82,8 +84,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.provider.note(body.get("model"), self, body)
         answer = self.server.provider.next_answer(body.get("model"))
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            answer(self, body) if answer.__code__.co_argcount > 1 else answer(self)
+        self.give(answer, *[body] if answer.__code__.co_argcount > 1 else [])
+
+    def give(self, answer, *body):
+        """An answer, to its end or until the client hangs up: a write may notice that as well as wait_gone."""
+        try:
+            answer(self, *body)
+        except (BrokenPipeError, ConnectionResetError):
+            self.server.provider.note_gone()
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -108,7 +116,7 @@ class Provider:
         self.scripts, self.requests = {}, []
         self.listing = None
         self.connections = 0
-        self.gone = 0  # clients that hung up in the middle of an answer, as the answers say
+        self.gone = 0  # clients that hung up in the middle of an answer
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self.thread.start()
 
@@ -238,8 +246,7 @@ def status(code, message="no", **headers):
 
 def hang(h):
     """Says nothing."""
-    if h.wait_gone():
-        h.server.provider.note_gone()
+    h.wait_gone()
 
 
 def hang_after(*pieces):
@@ -248,8 +255,7 @@ def hang_after(*pieces):
         h.head()
         for piece in pieces:
             h.say(chunk(content=piece))
-        if h.wait_gone():
-            h.server.provider.note_gone()
+        h.wait_gone()
     return answer
 
 
@@ -258,7 +264,6 @@ def trickle(h):
     h.head(content_type="text/plain")
     while not h.wait_gone(0.5):
         h.say("x")
-    h.server.provider.note_gone()
 
 
 def raw(*pieces, content_type="text/event-stream", is_cut=False):

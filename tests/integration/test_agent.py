@@ -352,6 +352,8 @@ def test_a_client_that_hangs_up_stops_the_provider(stack, org, provider, openai,
     stream = org.member.chat_stream(app)
     stream.first()
     assert begun.wait(20)
+    if stage == "in the answer":
+        assert next(e for e in stream if e.name == "message").data["content"] == "so"
     stream.hang_up()
     # A page that comes in time is given up by itself after 30 s: that does not count.
     eventually(lambda: provider.gone == gone + 1, 9 if stage == "in a tool" else 40, "the provider's side was hung up")
