@@ -37,11 +37,13 @@ static const char SQL_INSTANCE_INSERT[] =
 	"FROM placements p JOIN workers w ON w.worker_id = p.worker_id AND w.incarnation = p.incarnation "             \
 	"WHERE p.instance_id = i.instance_id AND w.lease_until > UTC_TIMESTAMP(3))"
 
+#define LLM_GENERATION "IF(i.good_llm_config_id = i.llm_config_id, i.good_llm_generation, 0)"
+
 static const char SQL_INSTANCE_BY_ID[] =
-	"SELECT " INSTANCE_COLUMNS("i.config") ", " BEST_PLACEMENT
+	"SELECT " INSTANCE_COLUMNS("i.config") ", " LLM_GENERATION ", " BEST_PLACEMENT
 					       " FROM orchestrator_instances i WHERE i.instance_id = ?";
 static const char SQL_INSTANCE_LIST[] = "SELECT " INSTANCE_COLUMNS(
-	"IF(LENGTH(i.config) <= ?, i.config, NULL)") ", " BEST_PLACEMENT
+	"IF(LENGTH(i.config) <= ?, i.config, NULL)") ", " LLM_GENERATION ", " BEST_PLACEMENT
 						     " FROM orchestrator_instances i WHERE i.org_id = ? AND "
 						     "i.deleted_at IS NULL AND i.instance_id > ? "
 						     "ORDER BY i.instance_id LIMIT ?";
@@ -92,9 +94,10 @@ enum {
 	ROW_FAILURE,
 	ROW_CREATED,
 	ROW_UPDATED,
+	ROW_LLM_GENERATION,
 	ROW_PLACEMENT
 };
-_Static_assert(ROW_PLACEMENT == INSTANCE_COLUMN_COUNT, "INSTANCE_COLUMNS and their enum");
+_Static_assert(ROW_LLM_GENERATION == INSTANCE_COLUMN_COUNT, "INSTANCE_COLUMNS and their enum");
 
 void instance_config_hash(const char *framework, const char *mode, const char *config, const char *plugin_ids,
 			  char ret_hex[SECRET_HASH_HEX_SIZE])
@@ -176,8 +179,11 @@ static void set_state(struct instance *instance, const char *best)
 
 static void read_with_state(struct db *db, struct arena *mem, void *ret_row)
 {
-	instance_from_row(db, mem, 0, ret_row);
-	set_state(ret_row, sql_str(db, mem, ROW_PLACEMENT));
+	struct instance *instance = ret_row;
+
+	instance_from_row(db, mem, 0, instance);
+	instance->llm_generation = db_col_u64(db, ROW_LLM_GENERATION);
+	set_state(instance, sql_str(db, mem, ROW_PLACEMENT));
 }
 
 bool instance_get(struct db *db, struct arena *mem, const struct id *instance_id, struct instance *ret_instance,

@@ -44,6 +44,7 @@ struct instance {
 	/* Only from instance_get and instance_list: derived from the placements. */
 	enum app_state state;
 	const char *state_reason; /* NULL: none */
+	uint64_t llm_generation;  /* of its LLM config, that it was last ready with; 0: none yet, or no LLM config */
 };
 
 /* The hash of all that a copy is built from. */

@@ -93,6 +93,7 @@ struct jval *render_instance(const struct instance *in)
 	jval_add_bool(o, "is_ready", in->state == APP_READY);
 	jval_add_string(o, "state", app_state_name(in->state));
 	jval_add_string(o, "state_reason", in->state_reason);
+	add_count(o, "llm_config_generation", in->llm_generation > 0 ? (int64_t)in->llm_generation : -1);
 	jval_add_string(o, "created_at", in->created_at);
 	jval_add_string(o, "updated_at", in->updated_at);
 	if (in->is_deleted)

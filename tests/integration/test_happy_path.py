@@ -17,7 +17,8 @@ def test_an_app_is_created_with_all_its_fields(org):
     assert org.admin.get(r.headers["Location"]).json["instance_id"] == app["instance_id"]
     expected = {"org_id": org.id, "name": "first", "framework_type": "echo", "mode": "single", "status": "active",
                 "config": {"prefix": "> "}, "tier": "demand", "ttl_seconds": None, "replicas": 1,
-                "desired_state": "unloaded", "is_ready": False, "state": "unloaded", "state_reason": None}
+                "desired_state": "unloaded", "is_ready": False, "state": "unloaded", "state_reason": None,
+                "llm_config_generation": None}
     assert {k: app[k] for k in expected} == expected
     assert app["generation"] >= 1 and app["config_hash"] and TIME.match(app["created_at"]) and TIME.match(app["updated_at"])
 

@@ -250,6 +250,7 @@ def test_after_a_restart_the_last_good_version_serves_until_the_new_one_can_be_b
     restart(stack)
     eventually(lambda: looks(org, app, "ready", "running_previous_version"), 40)
     assert org.member.chat_ok(app) == "m by old"
+    assert org.admin.app(app)["llm_config_generation"] is None  # of the old LLM config it would be 1
     chats = Chats(org, app, "m by old")
     chats.may = {"m by old", "n by new"}
     keys.good.add(NEW)
@@ -266,6 +267,7 @@ def test_after_a_restart_the_old_key_serves_until_the_new_one_is_taken(stack, or
     restart(stack)
     eventually(lambda: looks(org, app, "ready", "running_previous_version"), 40)
     assert org.member.chat_ok(app) == "m by old"
+    assert org.admin.app(app)["llm_config_generation"] == 1
     # A change beside it does not take the good generation away, nor a second restart.
     set_key(org, llm, NEW + "x")
     assert last_operation(org, app)["state"] == "failed"
@@ -277,6 +279,7 @@ def test_after_a_restart_the_old_key_serves_until_the_new_one_is_taken(stack, or
     keys.good.add(NEW + "x")
     chats.answered("m by new")
     eventually(lambda: looks(org, app, "ready", None))
+    assert org.admin.app(app)["llm_config_generation"] == 3
     chats.end()
     org.admin.patch(f"/api/orgs/{org.id}/llm-configs/{llm}", {"api_key": OLD})
     assert last_operation(org, app)["state"] == "succeeded" and 1 not in generations(stack, llm)
@@ -287,7 +290,9 @@ def test_an_app_that_was_never_ready_has_nothing_to_fall_back_to(stack, org, key
     op = org.admin.ended(org.admin.lifecycle("load", app).json["operation_id"])
     assert (op["state"], op["reason"]) == ("failed", REFUSED), op
     looks(org, app, "failed", REFUSED)
+    assert org.admin.app(app)["llm_config_generation"] is None
     assert org.member.chat(app).code == "instance_failed"
     keys.good.add(NEW)
     eventually(lambda: looks(org, app, "ready", None), 40)
+    assert org.admin.app(app)["llm_config_generation"] == 1
     assert org.member.chat_ok(app) == "m by new"
