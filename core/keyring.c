@@ -12,12 +12,16 @@
 #include <sys/stat.h>
 
 #include "lib/buf.h"
+#include "lib/clock.h"
 #include "lib/conf.h"
 #include "lib/macros.h"
 #include "lib/xalloc.h"
 
 #define BLANKS " \t\r"
 #define PREFIX_LEN (sizeof(SEALED_PREFIX) - 1)
+/* As long a file may change without another time of change: two changes in one tick of the clock that it is taken from
+ * (10 ms in kernels before 6.13, up to 2 s in some file systems). */
+#define SETTLE_MS 2000
 
 struct entry {
 	char key_id[KEY_ID_SIZE];
@@ -44,7 +48,8 @@ struct keyring {
 	struct entries entries;
 	struct identity seen;
 	bool has_looked, is_unreadable;
-	bool has_news; /* for keyring_refresh's caller, whoever read it */
+	bool is_settled; /* another change would show in `seen` */
+	bool has_news;   /* for keyring_refresh's caller, whoever read it */
 };
 
 struct keyring *keyring_new(const char *path)
@@ -210,22 +215,33 @@ static bool read_file(const char *path, struct entries *ret_entries, struct err 
 	return ok;
 }
 
+static bool is_settled(const struct identity *identity)
+{
+	int64_t changed_ms = (int64_t)identity->changed.tv_sec * 1000 + identity->changed.tv_nsec / 1000000;
+
+	return clock_unix_ms() - changed_ms >= SETTLE_MS;
+}
+
 static bool refresh_locked(struct keyring *ring, struct err *e)
 {
 	struct entries fresh;
 	struct identity now;
+	struct err told;
 
 	if (!ring->path)
 		return true;
 	/* Looked at before it is read: one that is replaced meanwhile is read again the next time. */
 	now = identity_of(ring->path);
-	if (ring->has_looked && is_same(&now, &ring->seen))
+	bool is_known = ring->has_looked && is_same(&now, &ring->seen);
+	if (is_known && ring->is_settled)
 		return true;
+	bool is_told = is_known && ring->is_unreadable;
 	ring->has_looked = true;
 	ring->seen = now;
-	if (!read_file(ring->path, &fresh, e)) {
+	ring->is_settled = is_settled(&now);
+	if (!read_file(ring->path, &fresh, is_told ? &told : e)) {
 		ring->is_unreadable = true;
-		return false;
+		return is_told;
 	}
 	if (ring->is_unreadable || fresh.count != ring->entries.count ||
 	    memcmp(&fresh, &ring->entries, sizeof(fresh)) != 0)

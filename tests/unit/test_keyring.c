@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/keyring.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/buf.h"
+#include "lib/clock.h"
 #include "lib/macros.h"
 #include "tests/unit/harness.h"
 
@@ -165,6 +168,42 @@ static void a_ring_that_was_mended_is_news(void)
 	CU_ASSERT_FALSE(keyring_refresh(ring, &is_changed, &err));
 	CU_ASSERT_EQUAL(rename(away, path), 0);
 	CU_ASSERT_TRUE(keyring_refresh(ring, &is_changed, &err) && is_changed);
+	keyring_free(&ring);
+}
+
+/* By writing to a page that is dirty already: the kernel leaves the file's times, as an old one does within a tick. */
+static void a_change_that_its_times_do_not_show_is_seen_while_the_file_is_young(void)
+{
+	static const char one[] = "k1 " KEY_A "\n", other[] = "k1 " KEY_B "\n", broken[] = "k1!" KEY_A "\n";
+	struct keyring *ring = keyring_new(path);
+	struct keyring_key keys[KEYRING_KEYS_MAX];
+	char fingerprint[SECRET_FINGERPRINT_SIZE];
+	struct stat st;
+	bool is_changed;
+
+	_Static_assert(sizeof(one) == sizeof(other) && sizeof(one) == sizeof(broken), "its size shows nothing either");
+	put(one);
+	int fd = open(path, O_RDWR);
+	char *page = mmap(NULL, sizeof(one), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	CU_ASSERT_FATAL(page != MAP_FAILED);
+	page[0] = one[0];
+	CU_ASSERT_EQUAL(stat(path, &st), 0);
+	clock_set_for_test(1000, (int64_t)st.st_ctim.tv_sec * 1000 + 1900);
+	CU_ASSERT_TRUE(keyring_refresh(ring, NULL, &err));
+	CU_ASSERT_EQUAL(keyring_list(ring, keys), 1);
+	memcpy(fingerprint, keys[0].fingerprint, sizeof(fingerprint));
+
+	memcpy(page, broken, sizeof(broken) - 1);
+	CU_ASSERT_FALSE(keyring_refresh(ring, NULL, &err));
+	CU_ASSERT_TRUE(keyring_refresh(ring, NULL, &err)); /* said once */
+	memcpy(page, other, sizeof(other) - 1);
+	CU_ASSERT_TRUE(keyring_refresh(ring, &is_changed, &err) && is_changed);
+	CU_ASSERT_EQUAL(keyring_list(ring, keys), 1);
+	CU_ASSERT_STRING_NOT_EQUAL(keys[0].fingerprint, fingerprint);
+
+	clock_set_for_test(-1, 0);
+	CU_ASSERT_EQUAL(munmap(page, sizeof(one)), 0);
+	CU_ASSERT_EQUAL(close(fd), 0);
 	keyring_free(&ring);
 }
 
@@ -333,6 +372,7 @@ static CU_TestInfo cases[] = {
 	CASE(a_ring_that_is_wrong_leaves_the_keys_as_they_were),
 	CASE(a_ring_that_others_may_touch_is_refused),
 	CASE(a_ring_that_was_mended_is_news),
+	CASE(a_change_that_its_times_do_not_show_is_seen_while_the_file_is_young),
 	CASE(a_ring_has_room_for_so_many_keys),
 	CASE(what_one_ring_sealed_opens_in_another_with_the_key),
 	CASE(a_wrong_ring_opens_nothing),
