@@ -82,8 +82,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.provider.note(body.get("model"), self, body)
         answer = self.server.provider.next_answer(body.get("model"))
+        self.server.provider.note(body.get("model"), self, body)  # who sees it may be sure which answer it was given
         self.give(answer, *[body] if answer.__code__.co_argcount > 1 else [])
 
     def give(self, answer, *body):

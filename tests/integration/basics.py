@@ -54,6 +54,7 @@ def eventually(ask, timeout=15, what=None, every=0.02):
     deadline = time.monotonic() + timeout * SLOW
     problem = None
     while True:
+        is_last = time.monotonic() > deadline
         try:
             answer = ask()
             if answer:
@@ -61,7 +62,7 @@ def eventually(ask, timeout=15, what=None, every=0.02):
             problem = f"last answer: {answer!r}"
         except AssertionError as e:
             problem = str(e)
-        if time.monotonic() > deadline:
+        if is_last:
             raise NotYet(f"not so after {timeout * SLOW:g} s: {what or ask}; {problem}")
         time.sleep(every)
 
@@ -111,10 +112,16 @@ class Background(threading.Thread):
         return self._result
 
 
+PORTS_GIVEN = set()
+
+
 def free_port():
-    """One that nobody listens on, outside of the range from which the system gives ports to those who name none."""
+    """One that nobody listens on, given once, outside of the range from which the system gives ports to those who name none."""
     while True:
         port = random.randrange(10000, 30000)
+        if port in PORTS_GIVEN:
+            continue
         with socket.socket() as s, contextlib.suppress(OSError):
             s.bind(("127.0.0.1", port))
+            PORTS_GIVEN.add(port)
             return port

@@ -36,7 +36,7 @@ from programs import App, Lighttpd, MariaDB, Nats, NatsClient, Ours, Program, US
 # Fast enough for stories; what a story is about it sets itself.
 DEFAULTS = {
     "log": {"level": "debug"},
-    "app": {"threads_max": 64, "demand_wait_s": 20},
+    "app": {"threads_max": 64, "demand_wait_s": 20, "publish_timeout_ms": 10000},
     "worker": {"lease_s": 4, "recovery_s": 1, "reconcile_s": 2, "stats_s": 1, "drain_s": 20},
 }
 
@@ -60,7 +60,7 @@ class Stack:
         self.ours_environment = ours_environment or {}
         self.options = {section: {**DEFAULTS.get(section, {}), **options.get(section, {})}
                         for section in {*DEFAULTS, *options}}
-        self.allowed = []
+        self.allowed, self.allowed_before = [], []
         self.db = MariaDB(self, self.template())
         self.is_proxied = is_proxied
         self.is_nats_advertised = not is_proxied  # or a client would learn the way around its proxy
@@ -259,11 +259,13 @@ class Stack:
         self.allowed += [re.compile(p) for p in patterns]
 
     def complaints(self):
-        return [c for p in self.programs for c in p.complaints(self.allowed)]
+        # What the test before expected may be logged late, and reconcile be overtaken by an unload while it reads.
+        allowed = [*self.allowed, *self.allowed_before, re.compile("placement that is not held goes")]
+        return [c for p in self.programs for c in p.complaints(allowed)]
 
     def check(self):
         found = self.complaints()
-        self.allowed = []
+        self.allowed, self.allowed_before = [], self.allowed
         assert not found, "\n".join(found)
 
     # --- looking at it ---
@@ -297,17 +299,25 @@ class Stack:
 
         eventually(all_ask, 30, "all workers ask for loads")
 
+    def wait_off_the_bus(self, worker):
+        """Until no server takes it for alive: what is given to it before waits there in vain."""
+        name = f"hearth-worker {worker.worker_id}"
+        eventually(lambda: not any(name in node.clients() for node in self.nats_nodes if node.is_running()), 40,
+                   f"nats-server has done with {worker.worker_id}")
+
     def node_of(self, name):
         return next(n for n in self.nats_nodes if n.name == name)
 
     def next_flush(self):
-        """The pool's statistics, of a flush that began after this call."""
+        """The pool's statistics, of flushes that began after this call: of each worker's second one, since the first may have
+        been gathered before it."""
         before = self.db.value("SELECT UTC_TIMESTAMP(3)").replace(" ", "T")
         live = self.db.number("SELECT COUNT(*) FROM workers WHERE lease_until > UTC_TIMESTAMP(3)")
 
         def flushed():
-            n = self.db.number(f"SELECT COUNT(DISTINCT worker_id) FROM worker_stats WHERE flushed_at > '{before}'")
-            return n >= live and self.pool()
+            n = self.db.number("SELECT COUNT(*) FROM (SELECT worker_id FROM worker_stats "
+                               f"WHERE flushed_at > '{before}' GROUP BY worker_id HAVING COUNT(*) > 1) twice")
+            return n >= max(live, 1) and self.pool()
 
         return eventually(flushed, 20, "the workers have flushed their statistics")
 

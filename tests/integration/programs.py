@@ -114,20 +114,26 @@ class Program:
     def thaw(self):
         self.process.send_signal(signal.SIGCONT)
 
-    def text(self, start=0):
+    def raw(self, start=0):
         with contextlib.suppress(FileNotFoundError):
             with open(self.log, "rb") as f:
                 f.seek(start)
-                return f.read().decode(errors="replace")
-        return ""
+                return f.read()
+        return b""
+
+    def text(self, start=0):
+        return self.raw(start).decode(errors="replace")
 
     def tail(self, lines=60):
         return "\n".join(self.text().splitlines()[-lines:])
 
     def complaints(self, allowed):
         """What is wrong with it since the last look."""
-        new = self.text(self.checked)
-        self.checked += len(new.encode(errors="replace")) if "\ufffd" in new else len(new.encode())
+        raw = self.raw(self.checked)
+        if self.is_running():
+            raw = raw[:raw.rfind(b"\n") + 1]  # a line that is just being written is looked at the next time
+        self.checked += len(raw)
+        new = raw.decode(errors="replace")
         found = []
         text = self.without_known_faults(new)
         spoke = SANITIZER_SPOKE.search(text)

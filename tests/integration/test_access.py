@@ -46,12 +46,12 @@ def test_deleting_an_app_unloads_it_and_takes_it_out_of_the_list(stack, org):
 def test_an_expired_token_is_none(stack, org):
     app = org.new_app(tier="hot")
     org.admin.load(app)
-    made = org.new_token("org_admin", expires_at=in_seconds(3))
+    made = org.new_token("org_admin", expires_at=in_seconds(10))
     assert made["expires_at"]
     api = Api(stack.http, made["token"], org.id)
     assert api.get(api.app_path(app)).status == 200
     assert api.chat(app).status == 200
-    eventually(lambda: api.get(api.app_path(app)).code == "unauthorized", 15)
+    eventually(lambda: api.get(api.app_path(app)).code == "unauthorized", 30)
     eventually(lambda: api.chat(app).code == "unauthorized", 3)
 
 

@@ -14,8 +14,9 @@ from harness import SOURCE, Background, eventually, text_of
 sys.path.insert(0, str(SOURCE / "tests/fake"))
 import provider as fake  # noqa: E402
 
-OPTIONS = {"app": {"threads_max": 1100}, "tools": {"allowed_networks": "127.0.0.0/8"}, "llm": {"allowed_networks": "127.0.0.0/8", "breaker_failures": 0, "retry_max_s": 1},
-           "worker": {"turn_queue_max": 2, "turn_queue_wait_s": 1}}
+OPTIONS = {"app": {"threads_max": 1100}, "tools": {"allowed_networks": "127.0.0.0/8"},
+           "llm": {"allowed_networks": "127.0.0.0/8", "breaker_failures": 0, "retry_max_s": 1, "first_byte_timeout_s": 600},
+           "worker": {"turn_queue_max": 2, "turn_queue_wait_s": 6}}
 ALLOWED = ["model call failed", "breaker llm_config", "App failed .* reason=probe_failed"]
 
 
@@ -120,11 +121,12 @@ def test_a_bound_ends_the_turn(org, provider, openai, limits, answer, code, says
     before = len(provider.asked("b"))
     r = org.member.chat(app)
     assert r.code == code and says in r.json["detail"], r  # this bound, and none of the others
-    assert len(provider.asked("b")) == before + asks
+    asked = len(provider.asked("b")) - before
+    assert asked == asks or asked == 0 and "seconds" in limits  # which may be over before it is asked
     error = org.member.chat_stream(app).rest()[-1]
     assert error.name == "error" and error.data["code"] == code
     provider.script("b", fake.text("fine"))
-    assert org.member.chat_ok(app) == "fine"
+    eventually(lambda: org.member.chat(app).json.get("response") == "fine")
 
 
 def test_the_arguments_of_tool_calls_count_too(org, provider, openai):
@@ -315,7 +317,7 @@ def test_a_key_that_is_used_is_said_nowhere(stack, org, provider, kind):
     app = new_agent(org, llm, "said")
     assert org.member.chat_ok(app) == "x"
     with provider.lock:
-        sent = provider.requests[-1]["headers"]
+        sent = [r["headers"] for r in provider.requests if r["model"] == "said"][-1]
     assert key in str(sent) and sent["X-Team"] == header
     answers = [org.member.chat(app).body.decode(), str(org.member.chat_stream(app).rest())]
     provider.listing = fake.status(401, f"Incorrect API key provided: {key}, {header}")
@@ -356,7 +358,7 @@ def test_a_client_that_hangs_up_stops_the_provider(stack, org, provider, openai,
         assert next(e for e in stream if e.name == "message").data["content"] == "so"
     stream.hang_up()
     # A page that comes in time is given up by itself after 30 s: that does not count.
-    eventually(lambda: provider.gone == gone + 1, 9 if stage == "in a tool" else 40, "the provider's side was hung up")
+    eventually(lambda: provider.gone > gone, 9 if stage == "in a tool" else 40, "the provider's side was hung up")
     eventually(lambda: stack.next_flush()["turns_in_flight"] == 0, 20)
     provider.listing = None
 
@@ -365,7 +367,7 @@ def test_turns_beyond_the_apps_limit_wait_and_then_are_turned_away(org, provider
     gate = threading.Event()
 
     def slow(h):
-        gate.wait(30)
+        gate.wait(120)
         fake.text("ok")(h)
 
     provider.script("q", slow)
@@ -443,10 +445,11 @@ def test_a_probe_that_fails_fails_the_load_with_its_reason(org, provider, openai
     provider.script("p", fake.status(401))
     app = org.new_app(tier="hot", framework_type="agent", config={"llm_config_id": openai, "model": "p", "probe": probe})
     op = org.admin.ended(org.admin.lifecycle("load", app).json["operation_id"])
-    provider.listing = None
     assert op["state"] == "failed" and op["reason"] == "probe_failed: The model provider answered 401.", op
-    assert org.admin.app(app)["state_reason"] == op["reason"]
-    assert org.member.chat(app).code == "instance_failed"
+    # It is tried again meanwhile, and nobody may look just then.
+    eventually(lambda: org.admin.app(app)["state_reason"] == op["reason"])
+    eventually(lambda: org.member.chat(app).code == "instance_failed")
+    provider.listing = None
 
 
 @pytest.mark.parametrize("url,said", [
@@ -480,7 +483,7 @@ def test_a_thousand_turns_at_once_through_one_worker(stack, org, provider, opena
     count = 1000
 
     def slow(h, body):
-        gate.wait(60)
+        gate.wait(600)
         fake.echo_last(h, body)
 
     provider.script("k", slow)

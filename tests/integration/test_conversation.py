@@ -148,6 +148,7 @@ def test_a_turn_that_fails_or_is_hung_up_leaves_neither_message(stack, org, prov
     assert org.member.chat(app, "b", conversation_id=session).code == "provider_unavailable"
     stream = org.member.chat_stream(app, "c", conversation_id=session)
     stream.first()
+    eventually(lambda: len(provider.asked("f")) == 3)
     stream.hang_up()
     eventually(lambda: (r := org.member.chat(app, "d", conversation_id=session)).status == 200 and r, 40)
     assert messages(org.member, org, session) == [("user", "a"), ("assistant", "one"), ("user", "d"), ("assistant", "four")]

@@ -93,7 +93,7 @@ def test_prefer_wait_answers_with_the_finished_operation(org):
     assert r.status == 200
     assert r.headers["Preference-Applied"].startswith("wait")
     assert (r.json["state"], r.json["instance_id"]) == ("succeeded", app)
-    slow = org.new_app(tier="hot", config={"build_delay_ms": 2500})
+    slow = org.new_app(tier="hot", config={"build_delay_ms": 5000})
     r = org.admin.lifecycle("load", slow, wait=1)
     assert r.status == 202 and r.json["operation_id"]
     org.admin.unload(slow)

@@ -308,7 +308,7 @@ def test_forged_replies_to_an_applications_inbox_end_no_stream_of_others(stack, 
         events = stream.rest()
         assert events[-1].data.get("done") is True
         heard(ears)
-        victim = org.member.chat_stream(slow, "word " * 50)
+        victim = org.member.chat_stream(slow, "word " * 300)
         victim.first()
         seen = []
         eventually(lambda: seen.extend(heard(ears)) or seen, 20)

@@ -184,6 +184,11 @@ def test_a_key_that_still_seals_is_not_retired(stack):
     assert stack.ctl_run("keys", "retire", "nothing").returncode == 1
 
 
+def wait_three_say_what_they_hold(stack):
+    """The application and two workers."""
+    eventually(lambda: stack.db.number("SELECT COUNT(DISTINCT process_id) FROM sealing_key_holders") == 3, 30)
+
+
 def test_a_worker_on_a_host_without_the_new_key_is_named(stack):
     org = stack.new_org()
     org.llm_config()
@@ -193,7 +198,8 @@ def test_a_worker_on_a_host_without_the_new_key_is_named(stack):
     w2 = harness.Worker(stack, "w2", keys={"file": elsewhere})
     stack.more_workers.append(w2)
     w2.start()
-    eventually(lambda: is_distributed(stack), 30, "both workers have said what they hold")
+    wait_three_say_what_they_hold(stack)
+    assert is_distributed(stack)
 
     second = stack.ctl("keys", "new").strip()
     said = eventually(lambda: (d := stack.ctl_run("keys", "distribute-check")).stdout.count("lacks") == 1 and d, 30)
@@ -230,6 +236,7 @@ def test_a_switch_can_be_forced(stack):
     w2 = harness.Worker(stack, "w2", keys={"file": elsewhere})
     stack.more_workers.append(w2)
     w2.start()
+    wait_three_say_what_they_hold(stack)
     second = stack.ctl("keys", "new").strip()
     eventually(lambda: stack.ctl_run("keys", "distribute-check").stdout.count("\n") == 1, 30)
     assert stack.ctl_run("keys", "reseal").returncode == 1

@@ -11,8 +11,8 @@ from harness import BUILD, SANITIZERS, SOURCE, Stack, eventually
 sys.path.insert(0, str(SOURCE / "tests/fake"))
 import provider as fake  # noqa: E402
 
-OPTIONS = {"llm": {"allowed_networks": "127.0.0.0/8", "attempts_max": 1, "breaker_failures": 3, "breaker_pause_s": 1,
-                   "breaker_pause_max_s": 2, "first_byte_timeout_s": 1, "idle_timeout_s": 1}}
+OPTIONS = {"llm": {"allowed_networks": "127.0.0.0/8", "attempts_max": 1, "breaker_failures": 3, "breaker_pause_s": 5,
+                   "breaker_pause_max_s": 6, "first_byte_timeout_s": 5, "idle_timeout_s": 5}}
 ALLOWED = ["model call failed", "breaker llm_config"]
 
 
@@ -41,7 +41,7 @@ def test_a_breaker_opens_shows_tries_and_closes(stack, org, provider):
     for _ in range(3):
         assert org.member.chat(app).code == "provider_unavailable"
     r = org.member.chat(app)  # not even asked
-    assert r.code == "provider_unavailable" and "pause" in r.json["detail"] and r.headers["Retry-After"] == "1"
+    assert r.code == "provider_unavailable" and "pause" in r.json["detail"] and 1 <= int(r.headers["Retry-After"]) <= 5
     assert len(provider.asked("b")) == 3
     shown = eventually(lambda: breakers(stack.sys, "/api/admin/pool/stats"), 20)
     # Failures are those of the provider, not the turns that it was not asked for.
@@ -81,9 +81,9 @@ def test_a_provider_that_falls_silent_is_given_up(org, provider, answer):
 
 def test_a_slow_provider_is_waited_for_as_long_as_it_speaks(org, provider):
     llm = org.new_llm_config("openai", provider.url)
-    provider.script("w", fake.text(*"abcdef", delay=0.4))
+    provider.script("w", fake.text(*"abcdefg", delay=1))
     app = new_agent(org, llm, "w")
-    assert org.member.chat_ok(app) == "abcdef"
+    assert org.member.chat_ok(app) == "abcdefg"
 
 
 def test_a_dead_provider_is_told_at_once(org):
@@ -165,7 +165,6 @@ def test_sighup_takes_over_what_providers_may_do(stack, org, provider):
     provider.script("h", fake.text("here"))
     app = new_agent(org, llm, "h", history={"messages": 0})
     assert org.member.chat_ok(app) == "here"
-    connections = provider.connections
 
     def take_over(**options):
         stack.write_conf(llm={**OPTIONS["llm"], **options})
@@ -177,6 +176,7 @@ def test_sighup_takes_over_what_providers_may_do(stack, org, provider):
 
     take_over(allowed_networks="10.0.0.0/8")
     eventually(lambda: org.member.chat(app).code == "provider_refused", 20)
+    connections = provider.connections
     eventually(lambda: save().status == 422, 20)
     assert "not allowed" in org.member.chat(app).json["detail"] and provider.connections == connections
     take_over(attempts_max=3, breaker_failures=0)

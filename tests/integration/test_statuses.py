@@ -5,7 +5,7 @@ import pytest
 from harness import eventually
 
 OPTIONS = {
-    "app": {"demand_wait_s": 1, "turn_timeout_s": 2},
+    "app": {"demand_wait_s": 1, "turn_timeout_s": 6},
     "worker": {"turns_max": 4, "drain_s": 1},
 }
 NOBODY = "00000000-0000-7000-8000-000000000000"
@@ -252,7 +252,7 @@ def test_409_quota_hot(stack):
 def test_429_too_many_turns(org):
     app = org.new_app(tier="hot", config={"word_delay_ms": 1000})
     org.admin.load(app)
-    streams = [org.member.chat_stream(app, "a b c d") for _ in range(4)]
+    streams = [org.member.chat_stream(app, "word " * 20) for _ in range(4)]
     for stream in streams:
         stream.first()
     refused(org.member.chat(app), 429, "too_many_turns")
@@ -271,7 +271,7 @@ def test_503_instance_not_loaded(org):
 
 
 def test_503_instance_loading(org):
-    app = org.new_app(config={"build_delay_ms": 4000})
+    app = org.new_app(config={"build_delay_ms": 8000})
     r = refused(org.member.chat(app), 503, "instance_loading")
     assert int(r.headers["Retry-After"]) > 0
     eventually(lambda: org.admin.app(app)["is_ready"], 20)
@@ -300,7 +300,7 @@ def test_503_worker_unresponsive(stack, org):
 
 
 def test_504_turn_timeout(org):
-    app = org.new_app(tier="hot", config={"word_delay_ms": 3000})
+    app = org.new_app(tier="hot", config={"word_delay_ms": 9000})
     org.admin.load(app)
     refused(org.member.chat(app, "a b c"), 504, "turn_timeout")
     events = org.member.chat_stream(app, "a b c").rest()

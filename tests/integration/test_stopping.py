@@ -52,7 +52,7 @@ def test_sigterm_lets_a_stream_end_and_then_the_application_is_gone(stack, org, 
 def test_a_successor_takes_the_socket_while_streams_are_finished(stack, org, app_up):
     app = org.new_app(tier="hot", config={"word_delay_ms": 50})
     org.admin.load(app)
-    words = " ".join(f"w{i}" for i in range(100))
+    words = " ".join(f"w{i}" for i in range(200))
     stream = org.member.chat_stream(app, words)
     stream.first()
     stack.app.signal(signal.SIGTERM)
@@ -86,7 +86,7 @@ def test_requests_that_wait_at_the_socket_are_answered_before_the_end(stack, org
 def test_sigterm_of_an_idle_application_is_quick(stack, app_up):
     started = time.monotonic()
     assert stack.app.stop() == 0
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
 
 
 def test_requests_during_a_restart_are_answered_or_refused_by_the_web_server(stack, org, app_up):

@@ -20,6 +20,7 @@ class Proxy:
         self.statement = None  # a part of a statement's text: cut after the COMMIT that follows its first use
         self.is_shut = False  # no new connections
         self.cuts = 0
+        self.muted = set()  # connections whose answers are not passed on
         self.lock = threading.Lock()
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(self.path)
@@ -65,9 +66,9 @@ class Proxy:
                     continue
                 if how.startswith("after"):
                     # The answer is awaited, so that the COMMIT has happened, and not passed on.
-                    client.shutdown(socket.SHUT_RDWR)
+                    self.muted.add(server)
                     server.sendall(data)
-                    server.recv(1)
+                    server.recv(1, socket.MSG_PEEK)
                 break
         except OSError:
             pass
@@ -76,6 +77,8 @@ class Proxy:
     def to_client(self, client, server):
         try:
             while data := server.recv(65536):
+                if server in self.muted:
+                    break
                 client.sendall(data)
         except OSError:
             pass

@@ -6,7 +6,7 @@ import pytest
 
 from harness import Background, eventually, text_of
 
-WORDS = " ".join(f"w{i}" for i in range(30))
+WORDS = " ".join(f"w{i}" for i in range(60))
 
 
 @pytest.mark.parametrize("tier", ["hot", "demand"])

