@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -26,6 +27,8 @@
 #define EXIT_SKIPPED 77
 #define ARGS_MAX 24
 #define DIRS_MAX 8
+#define PORT_MIN 10000
+#define PORT_COUNT 20000
 
 struct server {
 	char *argv[ARGS_MAX];
@@ -238,13 +241,20 @@ struct server *server_mariadb_start(const char *dir)
 
 /* --- NATS --- */
 
+/* Outside of the range from which the system gives ports to those who name none. */
 int server_port_free(void)
 {
 	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t len = sizeof(in);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), rc;
+	uint16_t chance;
 
-	if (bind(fd, (struct sockaddr *)&in, len) != 0 || getsockname(fd, (struct sockaddr *)&in, &len) != 0)
+	do {
+		if (getrandom(&chance, sizeof(chance), 0) != (ssize_t)sizeof(chance))
+			quit(EXIT_FAILURE, "no free port: %s", strerror(errno));
+		in.sin_port = htons((uint16_t)(PORT_MIN + chance % PORT_COUNT));
+		rc = bind(fd, (struct sockaddr *)&in, sizeof(in));
+	} while (rc != 0 && errno == EADDRINUSE);
+	if (rc != 0)
 		quit(EXIT_FAILURE, "no free port: %s", strerror(errno));
 	(void)close(fd);
 	return ntohs(in.sin_port);

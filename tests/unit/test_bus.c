@@ -58,6 +58,15 @@ static void pause_ms(int ms)
 		CU_ASSERT(condition);                                                                                  \
 	} while (0)
 
+static bool is_up_in_time(const struct bus *b)
+{
+	int64_t give_up_ms = clock_now_ms() + WAIT_MS;
+
+	while (!bus_is_up(b) && clock_now_ms() < give_up_ms)
+		pause_ms(2);
+	return bus_is_up(b);
+}
+
 static void on_state(void *closure, bool is_up)
 {
 	struct news *n = closure;
@@ -78,7 +87,7 @@ static struct bus_options options_for(const struct server *s, struct news *n)
 	return (struct bus_options){.url = server_url(s),
 				    .name = "test",
 				    .inbox_prefix = "_INBOX_TEST",
-				    .ping_interval_ms = 200,
+				    .ping_interval_ms = 5000,
 				    .send_asap = true,
 				    .delivery_threads = 3,
 				    .call_queue_max = QUEUE_MAX,
@@ -386,7 +395,7 @@ static void a_bus_opens_without_a_server(void)
 	CU_ASSERT_EQUAL(bus_payload_max(b), 1024 * 1024);
 	server_restart(late);
 	WAIT_FOR(bus_is_up(b));
-	CU_ASSERT_EQUAL(n.ups, 1);
+	WAIT_FOR(n.ups == 1);
 	publish(b, "test.early", NULL, "now");
 	WAIT_FOR(box.count == 1);
 	CU_ASSERT_TRUE_FATAL(bus_call_start(b, "test.nobody", "x", 1, &c, &err));
@@ -446,12 +455,19 @@ static void a_lost_connection_ends_the_calls_and_comes_back(void)
 
 static void a_frozen_server_is_noticed(void)
 {
-	int downs = news.downs, ups = news.ups;
+	struct news n = {0};
+	struct bus_options o = options_for(server, &n);
+	struct bus *b;
 
+	o.ping_interval_ms = 200;
+	b = open_bus(&o);
+	CU_ASSERT_TRUE(is_up_in_time(b));
 	(void)kill(server_pid(server), SIGSTOP);
-	WAIT_FOR(news.downs > downs && !bus_is_up(other));
+	WAIT_FOR(n.downs > 0 && !bus_is_up(b));
 	(void)kill(server_pid(server), SIGCONT);
-	WAIT_FOR(news.ups > ups && bus_is_up(bus) && bus_is_up(other));
+	WAIT_FOR(n.ups == n.downs + 1 && bus_is_up(b));
+	bus_close(&b);
+	WAIT_FOR(bus_is_up(bus) && bus_is_up(other));
 }
 
 static void an_error_of_the_server_closes_for_good(void)
@@ -462,7 +478,7 @@ static void an_error_of_the_server_closes_for_good(void)
 	struct bus *b = open_bus(&o);
 	struct bus_sub *sub;
 
-	CU_ASSERT_TRUE(bus_is_up(b));
+	CU_ASSERT_TRUE(is_up_in_time(b));
 	for (int i = 0; i < 2; i++) /* either may meet the closed connection already */
 		(void)!bus_subscribe(b, "test.x", NULL, 0, into_box, NULL, &sub, NULL);
 	WAIT_FOR(n.closed == 1);
@@ -491,7 +507,7 @@ static void a_wrong_password_closes_for_good(void)
 	bus_close(&b);
 	o.password = "right";
 	b = open_bus(&o);
-	CU_ASSERT_TRUE(bus_is_up(b));
+	CU_ASSERT_TRUE(is_up_in_time(b));
 	bus_close(&b);
 	server_stop(&strict);
 }
@@ -593,7 +609,7 @@ static void *race_caller_main(void *closure)
 		(void)snprintf(subject, sizeof(subject), "test.race.%u", i % RACE_SUBS);
 		if (!bus_call_start(bus, subject, "1", 1, &c, NULL))
 			continue;
-		switch (bus_call_next(c, 3000, &m)) {
+		switch (bus_call_next(c, WAIT_MS, &m)) {
 		case BUS_MSG:
 			race->answered++;
 			text = NULL;
@@ -914,6 +930,7 @@ static void few_permissions_are_enough(void)
 
 	o.user = o.password = "w";
 	bus = open_bus(&o);
+	CU_ASSERT_TRUE(is_up_in_time(bus));
 	ensure_all();
 	CU_ASSERT_FALSE(publish_event("one"));
 	CU_ASSERT_FALSE(publish_event("two"));
@@ -937,7 +954,7 @@ static int suite_start(void)
 	o.closure = NULL;
 	o.state_changed = NULL;
 	o.closed = NULL;
-	return bus_open(&o, &other, &err) ? 0 : 1;
+	return bus_open(&o, &other, &err) && is_up_in_time(bus) && is_up_in_time(other) ? 0 : 1;
 }
 
 static int suite_end(void)
