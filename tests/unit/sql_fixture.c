@@ -117,6 +117,16 @@ void fixture_run(struct db *db, const char *fmt, ...)
 	free(sql);
 }
 
+void fixture_time_stop(void)
+{
+	fixture_run(fx.db, "SET timestamp = UNIX_TIMESTAMP(NOW(3))");
+}
+
+void fixture_time_go_on(void)
+{
+	fixture_run(fx.db, "SET timestamp = DEFAULT");
+}
+
 static void query(const char *sql, const struct id *id)
 {
 	struct err e = {0};

@@ -30,6 +30,9 @@ struct db_pool *fixture_pool(unsigned size);
 
 /* Any SQL text, with its arguments formatted in. */
 void fixture_run(struct db *db, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* NOW() and UTC_TIMESTAMP() of fx.db stand still, and go on: what was written with them can be compared with them. */
+void fixture_time_stop(void);
+void fixture_time_go_on(void);
 /* The first column of the only row; sql is a constant with one ? for the id, or none and id NULL. */
 int64_t fixture_number(const char *sql, const struct id *id);
 /* The same as text, valid until the next call. */

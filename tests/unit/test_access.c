@@ -235,7 +235,8 @@ static void only_the_app_is_locked_and_only_when_asked(void)
 	db_close(&l.second);
 }
 
-/* Suspends the org and changes the App in one transaction that the request has to wait for. */
+/* Suspends the org and changes the App in one transaction that the request has to wait for. The name stays taken until
+ * the session ends, so that it cannot be missed. */
 static void *hold_and_change(void *closure)
 {
 	struct db *db = closure;
@@ -243,7 +244,7 @@ static void *hold_and_change(void *closure)
 	fixture_run(db,
 		    "START TRANSACTION; UPDATE organizations SET status = 'suspended' WHERE org_id = '%s'; "
 		    "UPDATE orchestrator_instances SET generation = 7 WHERE instance_id = '%s'; "
-		    "SELECT GET_LOCK('held', 0); SELECT SLEEP(0.5); COMMIT; SELECT RELEASE_LOCK('held')",
+		    "SELECT GET_LOCK('held', 0); SELECT SLEEP(0.5); COMMIT",
 		    w.org.text, w.app.text);
 	return NULL;
 }
