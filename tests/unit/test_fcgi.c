@@ -6,6 +6,7 @@
 #include "fcgi-app/fcgi.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #include "fcgi-app/fcgi_head.h"
+#include "lib/clock.h"
 #include "lib/macros.h"
 #include "tests/fake/fcgi_client.h"
 #include "tests/unit/harness.h"
@@ -193,6 +195,7 @@ static void a_request_that_stops_anywhere_holds_no_thread_and_is_given_up(void)
 	struct fcgi_client cut[6];
 
 	start(1);
+	clock_set_for_test(1000, 0); /* all of them in one moment, however slow this machine is */
 	begin(&cut[0], "GET", NULL);
 	begin(&cut[1], "GET", NULL);
 	CU_ASSERT_TRUE(fcgi_client_raw(&cut[1], "\1\4\0\1", 4));
@@ -206,8 +209,10 @@ static void a_request_that_stops_anywhere_holds_no_thread_and_is_given_up(void)
 	CU_ASSERT_TRUE(fcgi_client_params(&cut[5]) &&
 		       fcgi_client_record(&cut[5], &(struct fcgi_record){1, 5, 1, 5, 0}, "hell", 4));
 	CU_ASSERT_TRUE(is_served());
+	clock_set_for_test(2000, 0);
 	for (size_t i = 0; i < ARRAY_LEN(cut); i++)
 		CU_ASSERT_TRUE(is_closed(&cut[i]));
+	clock_set_for_test(-1, 0);
 	stop();
 }
 
@@ -216,7 +221,7 @@ static void a_long_body_that_stops_takes_the_place_of_one_slow_peer_and_is_given
 	static char part[50000];
 	struct fcgi_client c;
 
-	start(1);
+	start(5);
 	begin(&c, "POST", "1000000");
 	CU_ASSERT_TRUE(fcgi_client_params(&c) && fcgi_client_send(&c, FCGI_TYPE_STDIN, part, sizeof(part)));
 	CU_ASSERT_TRUE(is_answer(&c, "50000")); /* the handler sees that it is short */
@@ -229,14 +234,21 @@ static void a_body_that_drips_for_ever_is_given_up(void)
 {
 	static char part[50000];
 	struct fcgi_client c;
-	unsigned sent = 0;
+	int sent = 0;
 
-	start(1);
+	start(5);
+	clock_set_for_test(1000, 0);
 	begin(&c, "POST", "1000000");
 	CU_ASSERT_TRUE(fcgi_client_params(&c) && fcgi_client_send(&c, FCGI_TYPE_STDIN, part, sizeof(part)));
-	while (fcgi_client_read(&c, 300) == FCGI_TIMEOUT && sent < 200)
+	for (int i = 0; i < WAIT_MS && fcgi_counts(fcgi).slow == 0; i++)
+		(void)poll(NULL, 0, 1);
+	/* One byte each second. */
+	while (fcgi_client_read(&c, 20) == FCGI_TIMEOUT && sent < 3000) {
 		sent += fcgi_client_send(&c, FCGI_TYPE_STDIN, "x", 1);
-	CU_ASSERT_TRUE(sent > 10 && sent < 200);
+		clock_set_for_test(1000 + 1000 * (int64_t)sent, 0);
+	}
+	CU_ASSERT_TRUE(sent > 50 && sent < 3000);
+	clock_set_for_test(-1, 0);
 	fcgi_client_close(&c);
 	CU_ASSERT_TRUE(is_served());
 	stop();

@@ -2,6 +2,7 @@
 #include "fcgi-app/gate.h"
 
 #include <pthread.h>
+#include <time.h>
 
 #include "lib/clock.h"
 #include "tests/unit/harness.h"
@@ -63,31 +64,49 @@ static void both_together_leave_a_few(void)
 
 static void *leave_soon(void *closure)
 {
+	const struct timespec soon = {.tv_nsec = 20000000};
+
+	(void)nanosleep(&soon, NULL);
 	gate_leave(closure, GATE_TURN, false);
 	return NULL;
 }
 
+/* A refused turn: how long that took, whatever clock is set. */
+static int64_t refusal_ms(struct gate *gate)
+{
+	struct timespec from, to;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &from);
+	CU_ASSERT_FALSE(gate_enter(gate, GATE_TURN, false));
+	(void)clock_gettime(CLOCK_MONOTONIC, &to);
+	return (int64_t)(to.tv_sec - from.tv_sec) * 1000 + (to.tv_nsec - from.tv_nsec) / 1000000;
+}
+
+/* The machine may stop anybody for a moment, but not each time. */
+#define TRIES 10
+
 static void among_short_turns_one_waits_for_its_place(void)
 {
 	struct gate *gate = gate_new(8);
-	pthread_t thread;
+	bool has_entered = false, is_at_once = false;
 
-	for (int i = 0; i < 6; i++)
+	clock_set_for_test(1000000, 0); /* so all of it is of one moment */
+	for (int i = 0; i < 5; i++)
 		CU_ASSERT_TRUE(gate_enter(gate, GATE_TURN, false));
-	CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, leave_soon, gate), 0);
-	CU_ASSERT_TRUE(gate_enter(gate, GATE_TURN, false));
-	pthread_join(thread, NULL);
-	int64_t before_ms = clock_now_ms();
-	CU_ASSERT_FALSE(gate_enter(gate, GATE_TURN, false)); /* a moment, and no longer */
-	CU_ASSERT_TRUE(clock_now_ms() - before_ms >= 200);
-	/* Now nothing moves any more. The machine may stop us for a moment, but not each time. */
-	bool is_at_once = false;
-	for (int i = 0; i < 10 && !is_at_once; i++) {
-		before_ms = clock_now_ms();
-		CU_ASSERT_FALSE(gate_enter(gate, GATE_TURN, false));
-		is_at_once = clock_now_ms() - before_ms < 200;
+	for (int i = 0; i < TRIES && !has_entered; i++) {
+		pthread_t thread;
+		CU_ASSERT_TRUE(gate_enter(gate, GATE_TURN, false));
+		CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, leave_soon, gate), 0);
+		has_entered = gate_enter(gate, GATE_TURN, false);
+		pthread_join(thread, NULL);
 	}
+	CU_ASSERT_TRUE_FATAL(has_entered);
+	CU_ASSERT_TRUE(refusal_ms(gate) >= 200); /* a moment, and no longer */
+	clock_set_for_test(1001000, 0);          /* nothing moves any more */
+	for (int i = 0; i < TRIES && !is_at_once; i++)
+		is_at_once = refusal_ms(gate) < 200;
 	CU_ASSERT_TRUE(is_at_once);
+	clock_set_for_test(-1, 0);
 	gate_free(&gate);
 }
 

@@ -41,7 +41,6 @@ enum act {
 	ACT_BREAK,        /* after some text */
 	ACT_ERROR_INSIDE,
 	ACT_NEVER_ENDS, /* after [DONE] */
-	ACT_SLOW,       /* an answer after a while */
 	ACT_DRIP,       /* an answer, and then comments without end */
 	ACT_LONG_LIST,  /* of models */
 	ACT_SAY,        /* `said`, of `said_type`; with status 401 where it holds an error */
@@ -84,9 +83,9 @@ static bool perform(struct fake_http_conn *conn, enum act act)
 	static const char whole[] = "{\"choices\":[{\"message\":{\"content\":\"hi\"},\"finish_reason\":\"stop\"}]}";
 
 	switch (act) {
-	case ACT_ANSWER:
-		return fake_http_say(conn, OK_HEAD) && say_chunk(conn, HI) && say_chunk(conn, BYE) &&
-		       fake_http_say(conn, "0\r\n\r\n");
+	case ACT_ANSWER: /* its two ends in one go: the first one has begun the time that a stream may linger */
+		return fake_http_say(conn, OK_HEAD) && say_chunk(conn, HI) &&
+		       fake_http_say(conn, "%zx\r\n%s\r\n0\r\n\r\n", strlen(BYE), BYE);
 	case ACT_503:
 		return say_status(conn, 503, "");
 	case ACT_429:
@@ -120,9 +119,6 @@ static bool perform(struct fake_http_conn *conn, enum act act)
 	case ACT_NEVER_ENDS:
 		return fake_http_say(conn, OK_HEAD) && say_chunk(conn, HI) && say_chunk(conn, BYE) &&
 		       fake_http_hang(conn);
-	case ACT_SLOW:
-		usleep(300000);
-		return perform(conn, ACT_ANSWER);
 	case ACT_DRIP:
 		if (!fake_http_say(conn, OK_HEAD) || !say_chunk(conn, HI) || !say_chunk(conn, BYE))
 			return false;
@@ -272,6 +268,7 @@ static void set_up(void)
 
 static void tear_down(void)
 {
+	clock_set_for_test(-1, 0);
 	CU_ASSERT_EQUAL(models_count(models), 0);
 	models_free(&models);
 	http_loop_close(&http);
@@ -312,6 +309,13 @@ static struct model_call *begin(struct model *model, int64_t deadline_ms)
 	seen.call = model_call(model, &ask, &sink, &seen.failure);
 	jval_free(&messages);
 	return seen.call;
+}
+
+/* So much of the caller's time is left when it begins, however slow this machine is: the clock stands. */
+static struct model_call *begin_with_left(struct model *model, int64_t left_ms)
+{
+	clock_set_for_test(1000, 0);
+	return begin(model, 1000 + left_ms);
 }
 
 static unsigned asked(void)
@@ -517,6 +521,7 @@ static void the_breaker_opens_tries_and_closes(void)
 	tear_down();
 	once.attempts_max = 1;
 	set_up_with(once);
+	clock_set_for_test(1000, 0);
 	model = model_of("m");
 	ACTS(ACT_503);
 	for (int i = 0; i < 3; i++)
@@ -525,17 +530,21 @@ static void the_breaker_opens_tries_and_closes(void)
 	CU_ASSERT_PTR_NULL(begin(model, 0));
 	failure = seen.failure;
 	CU_ASSERT_EQUAL(failure.trouble, MODEL_UNAVAILABLE);
-	CU_ASSERT_TRUE(failure.retry_after_ms > 0);
+	CU_ASSERT_EQUAL(failure.retry_after_ms, 50);
 	CU_ASSERT_EQUAL(server.next, 3);
 	ACTS(ACT_503, ACT_ANSWER);
-	while (!begin(model, 0)) /* its pause */
-		uv_sleep(5);
+	clock_set_for_test(1049, 0);
+	CU_ASSERT_PTR_NULL(begin(model, 0));
+	clock_set_for_test(1050, 0);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(begin(model, 0));
 	CU_ASSERT_EQUAL(breaker_now(), BREAKER_HALF_OPEN);
 	run_until_over();
 	CU_ASSERT_FALSE(seen.is_good);
 	CU_ASSERT_EQUAL(breaker_now(), BREAKER_OPEN);
-	while (!begin(model, 0))
-		uv_sleep(5);
+	clock_set_for_test(1149, 0); /* the second pause is twice as long */
+	CU_ASSERT_PTR_NULL(begin(model, 0));
+	clock_set_for_test(1150, 0);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(begin(model, 0));
 	run_until_over();
 	CU_ASSERT_TRUE(seen.is_good);
 	CU_ASSERT_EQUAL(breaker_now(), BREAKER_CLOSED);
@@ -579,11 +588,11 @@ static void a_deadline_ends_a_call_at_every_stage(void)
 
 	for (unsigned i = 0; i < 2; i++) {
 		ACTS(silences[i]);
-		CU_ASSERT_PTR_NOT_NULL_FATAL(begin(model, clock_now_ms() + 50));
+		CU_ASSERT_PTR_NOT_NULL_FATAL(begin_with_left(model, 50));
 		run_until_over();
 		CU_ASSERT_EQUAL(seen.failure.trouble, MODEL_TIMEOUT);
 	}
-	CU_ASSERT_PTR_NULL(begin(model, clock_now_ms() - 1));
+	CU_ASSERT_PTR_NULL(begin_with_left(model, -1));
 	CU_ASSERT_EQUAL(seen.failure.trouble, MODEL_TIMEOUT);
 	model_unref(&model);
 }
@@ -606,7 +615,7 @@ static void a_call_can_be_cancelled_at_every_stage(void)
 	ACTS(ACT_HANG);
 	model_call_cancel(begin(model, 0)); /* before the connection */
 	CU_ASSERT_PTR_NOT_NULL_FATAL(begin(model, 0));
-	while (fake_http_requests(server.http) == 0) /* before the head */
+	while (asked() == 0) /* before the head */
 		uv_run(&loop, UV_RUN_NOWAIT);
 	model_call_cancel(seen.call);
 	ACTS(ACT_HANG_IN_BODY);
@@ -762,13 +771,14 @@ static void a_callers_own_deadline_opens_no_breaker(void)
 {
 	struct model *model = model_of("m");
 
-	ACTS(ACT_SLOW);
+	ACTS(ACT_HANG);
 	for (int i = 0; i < 4; i++) {
-		CU_ASSERT_PTR_NOT_NULL_FATAL(begin(model, clock_now_ms() + 30));
+		CU_ASSERT_PTR_NOT_NULL_FATAL(begin_with_left(model, 30));
 		run_until_over();
 		CU_ASSERT_EQUAL(seen.failure.trouble, MODEL_TIMEOUT);
 	}
 	CU_ASSERT_EQUAL(breaker_now(), BREAKER_CLOSED);
+	ACTS(ACT_ANSWER);
 	call(model);
 	CU_ASSERT_TRUE(seen.is_good);
 	model_unref(&model);
@@ -809,13 +819,14 @@ static void a_trial_that_streams_has_shown_that_the_provider_answers(void)
 	tear_down();
 	once.attempts_max = 1;
 	set_up_with(once);
+	clock_set_for_test(1000, 0);
 	model = model_of("m");
 	ACTS(ACT_503, ACT_503, ACT_503, ACT_HANG_IN_BODY, ACT_ANSWER);
 	for (int i = 0; i < 3; i++)
 		call(model);
 	CU_ASSERT_EQUAL(breaker_now(), BREAKER_OPEN);
-	while (!begin(model, 0))
-		uv_sleep(5);
+	clock_set_for_test(1050, 0);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(begin(model, 0));
 	trial = seen.call;
 	while (seen.text[0] == '\0')
 		uv_run(&loop, UV_RUN_ONCE);
