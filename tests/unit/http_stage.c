@@ -343,6 +343,16 @@ void call_run(struct call *call)
 	CU_ASSERT_EQUAL(call->ends, 1);
 }
 
+void call_run_to_body(struct call *call)
+{
+	int64_t start_ms = stage_real_ms();
+
+	while (call->parts == 0) {
+		stage_turn();
+		CU_ASSERT_FATAL(stage_real_ms() - start_ms < HANGS_MS);
+	}
+}
+
 void stage_run_until(unsigned (*count)(struct fake_http *), unsigned wanted)
 {
 	int64_t start_ms = stage_real_ms();

@@ -73,6 +73,7 @@ struct call {
 void call_start_with(struct call *call, const char *path, struct http_request request);
 void call_start(struct call *call, const char *path);
 void call_run(struct call *call); /* to its end */
+void call_run_to_body(struct call *call);
 void call_get_with(struct call *call, const char *path, struct http_request request);
 void call_get(struct call *call, const char *path);
 /* It got "/hello" whole; it had no end and gets none. Both clear it. */

@@ -258,7 +258,7 @@ static void a_connection_is_used_again(void)
 
 static void calls_at_the_same_time_have_connections_of_their_own(void)
 {
-	struct call calls[8] = {0};
+	struct call calls[8], hanging[ARRAY_LEN(calls)] = {0};
 
 	for (int round = 0; round < 3; round++) {
 		memset(calls, 0, sizeof(calls));
@@ -270,23 +270,44 @@ static void calls_at_the_same_time_have_connections_of_their_own(void)
 			call_check_hello(&calls[i]);
 		}
 	}
-	CU_ASSERT_EQUAL(fake_http_connections(stage.server), ARRAY_LEN(calls));
+	/* Fewer, where a call began when another one was over. Those that do not end need one each, old or new. */
+	CU_ASSERT(fake_http_connections(stage.server) <= ARRAY_LEN(calls));
+	for (size_t i = 0; i < ARRAY_LEN(hanging); i++)
+		call_start(&hanging[i], "/hang-body");
+	for (size_t i = 0; i < ARRAY_LEN(hanging); i++)
+		call_run_to_body(&hanging[i]);
+	CU_ASSERT_EQUAL(fake_http_connections(stage.server), ARRAY_LEN(hanging));
+	for (size_t i = 0; i < ARRAY_LEN(hanging); i++) {
+		http_cancel(hanging[i].handle);
+		buf_clear(&hanging[i].body);
+	}
 }
 
 static void calls_beyond_the_limit_wait_for_a_connection(void)
 {
 	const struct http_options options = {.connections_per_host_max = 2};
-	struct call calls[8] = {0};
+	struct call calls[8] = {0}, hanging[2] = {0};
 
 	stage_client_free();
 	stage_client_new(&options);
+	for (size_t i = 0; i < ARRAY_LEN(hanging); i++)
+		call_start(&hanging[i], "/hang-body");
+	for (size_t i = 0; i < ARRAY_LEN(hanging); i++)
+		call_run_to_body(&hanging[i]);
 	for (size_t i = 0; i < ARRAY_LEN(calls); i++)
 		call_start(&calls[i], "/hello");
+	for (int i = 0; i < 20; i++)
+		stage_turn();
+	CU_ASSERT_EQUAL(fake_http_connections(stage.server), 2);
+	for (size_t i = 0; i < ARRAY_LEN(hanging); i++) {
+		http_cancel(hanging[i].handle);
+		buf_clear(&hanging[i].body);
+	}
 	for (size_t i = 0; i < ARRAY_LEN(calls); i++) {
 		call_run(&calls[i]);
 		call_check_hello(&calls[i]);
 	}
-	CU_ASSERT_EQUAL(fake_http_connections(stage.server), 2);
+	CU_ASSERT(fake_http_connections(stage.server) <= 4); /* those of the cancelled are gone */
 }
 
 static void a_fresh_call_has_a_connection_of_its_own(void)

@@ -59,7 +59,30 @@ static void calls_come_through(void)
 		for (size_t i = 0; i < ARRAY_LEN(calls); i++)
 			call_check_hello(&calls[i]);
 	}
+	/* Fewer, where a call began when another one was over. */
+	CU_ASSERT(fake_http_connections(stage.server) <= ARRAY_LEN(calls));
+}
+
+static void calls_at_the_same_time_have_connections_of_their_own(void)
+{
+	struct call calls[32] = {0}, before[8] = {0};
+
+	for (size_t i = 0; i < ARRAY_LEN(before); i++)
+		call_start(&before[i], "/hello");
+	run_all();
+	for (size_t i = 0; i < ARRAY_LEN(before); i++)
+		call_check_hello(&before[i]);
+	for (size_t i = 0; i < ARRAY_LEN(calls); i++)
+		call_start(&calls[i], "/hang-body");
+	for (size_t i = 0; i < ARRAY_LEN(calls); i++)
+		while (calls[i].parts == 0)
+			(void)uv_run(&loop, UV_RUN_ONCE);
 	CU_ASSERT_EQUAL(fake_http_connections(stage.server), ARRAY_LEN(calls));
+	for (size_t i = 0; i < ARRAY_LEN(calls); i++) {
+		http_cancel(calls[i].handle);
+		buf_clear(&calls[i].body);
+	}
+	run_all();
 }
 
 static void an_answer_in_pieces_comes_through(void)
@@ -170,6 +193,7 @@ static void it_is_closed_in_the_middle_of_calls(void)
 
 static CU_TestInfo cases[] = {
 	CASE(calls_come_through),
+	CASE(calls_at_the_same_time_have_connections_of_their_own),
 	CASE(an_answer_in_pieces_comes_through),
 	CASE(a_request_that_fills_the_socket_comes_through),
 	CASE(a_silent_server_is_given_up_without_a_word_from_outside),
