@@ -321,6 +321,10 @@ class Stack:
 
         return eventually(flushed, 20, "the workers have flushed their statistics")
 
+    def wait_in_flight(self, count):
+        """Until the statistics show so many turns; where they showed that many before it, this says nothing."""
+        eventually(lambda: self.pool()["turns_in_flight"] == count, 20, f"{count} turns are in flight")
+
     def holders(self, app):
         """The workers that serve it: whose living incarnation holds it ready."""
         return [row[0] for row in self.db.run(

@@ -8,10 +8,6 @@ from harness import Background, eventually
 LONG = "word " * 600  # at 100 ms a word: a minute
 
 
-def in_flight(stack):
-    return stack.next_flush()["turns_in_flight"]
-
-
 def busy_app(org, **config):
     app = org.new_app(tier="hot", config={"word_delay_ms": 100, **config})
     org.admin.load(app)
@@ -20,7 +16,7 @@ def busy_app(org, **config):
 
 def turns_end(stack):
     started = time.monotonic()
-    eventually(lambda: in_flight(stack) == 0, 20, "no turn is in flight")
+    eventually(lambda: stack.next_flush()["turns_in_flight"] == 0, 20, "no turn is in flight")
     assert time.monotonic() - started < 20
 
 
@@ -29,7 +25,7 @@ def test_a_stream_that_is_hung_up_ends_the_turn(stack, org):
     streams = [org.member.chat_stream(app, LONG) for _ in range(5)]
     for stream in streams:
         stream.first()
-    assert in_flight(stack) == 5
+    stack.wait_in_flight(5)
     for stream in streams:
         stream.hang_up()
     turns_end(stack)
@@ -47,7 +43,7 @@ def test_a_turn_that_is_silent_ends_too(stack, org):
     app = busy_app(org, word_delay_ms=60000)
     stream = org.member.chat_stream(app, "a b")
     stream.first()
-    assert in_flight(stack) == 1
+    stack.wait_in_flight(1)
     stream.hang_up()
     turns_end(stack)
 
@@ -57,7 +53,7 @@ def test_a_chat_that_is_not_streamed_ends_too(stack, org):
     app = busy_app(org)
     body = b'{"instance_id":"%s","message":"%s","stream":false}' % (app.encode(), LONG.encode())
     chat = fastcgi.Request(stack.app.socket, "POST", org.member.chat_path, org.member.token, body)
-    eventually(lambda: in_flight(stack) == 1)
+    stack.wait_in_flight(1)
     chat.hang_up()
     turns_end(stack)
 

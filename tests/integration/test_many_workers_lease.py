@@ -36,7 +36,7 @@ def all_held_without(stack, apps, worker):
 def test_a_worker_killed_loses_no_operation_and_its_apps_come_back_elsewhere(stack, org):
     apps = org.hot_apps(9)
     dead, mine = stack.busiest(apps)
-    slow = [org.new_app(tier="hot", config={"build_delay_ms": 4000}) for _ in range(9)]
+    slow = [org.new_app(tier="hot", config={"build_delay_ms": 3000}) for _ in range(9)]
     operations = [org.admin.lifecycle("load", app).json["operation_id"] for app in slow]
     eventually(lambda: dead.placed("loading"))
     dead.kill()

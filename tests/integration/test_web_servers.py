@@ -56,10 +56,6 @@ def member(front, tenant, stack):
     return front.api(tenant.member)
 
 
-def in_flight(stack):
-    return stack.next_flush()["turns_in_flight"]
-
-
 def is_ours(r):
     """A problem document of Hearth's, whole: what it says of itself agrees with what came with it."""
     doc = r.json
@@ -259,10 +255,10 @@ def test_a_stream_that_is_hung_up_ends_its_turn(stack, tenant, member, how):
     streams = [member.chat_stream(tenant.slow, LONG) for _ in range(3)]
     for stream in streams:
         stream.first()
-    assert in_flight(stack) == 3
+    stack.wait_in_flight(3)
     for stream in streams:
         getattr(stream, how)()
-    eventually(lambda: in_flight(stack) == 0, 20)
+    stack.wait_in_flight(0)
 
 
 def test_a_silent_stream_that_is_hung_up_ends_its_turn(stack, tenant, admin, member):
@@ -270,9 +266,9 @@ def test_a_silent_stream_that_is_hung_up_ends_its_turn(stack, tenant, admin, mem
     admin.load(app)
     stream = member.chat_stream(app, "late")
     stream.first()
-    assert in_flight(stack) == 1
+    stack.wait_in_flight(1)
     stream.hang_up()
-    eventually(lambda: in_flight(stack) == 0, 20)
+    stack.wait_in_flight(0)
 
 
 def test_a_plain_chat_that_is_hung_up(stack, front, tenant, admin, member):
@@ -281,15 +277,15 @@ def test_a_plain_chat_that_is_hung_up(stack, front, tenant, admin, member):
     body = json.dumps({"instance_id": app, "message": LONG, "stream": False})
     s = front.http.raw(f"POST {member.chat_path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {member.token}\r\n"
                        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
-    eventually(lambda: in_flight(stack) == 1)
+    stack.wait_in_flight(1)
     s.close()
     if front.name == "nginx":
-        eventually(lambda: in_flight(stack) == 0, 20)
+        stack.wait_in_flight(0)
     else:
         # The others do not look at their client before there is something to send; app.turn_timeout_s is the bound.
-        assert [in_flight(stack) for _ in range(3)] == [1, 1, 1]
+        assert [stack.next_flush()["turns_in_flight"] for _ in range(2)] == [1, 1]
     admin.unload(app, {"drain_s": 0})
-    eventually(lambda: in_flight(stack) == 0, 20)
+    stack.wait_in_flight(0)
 
 
 # --- under a path of a host that exists already ---
@@ -423,7 +419,7 @@ def test_what_streams_cost(stack, front, tenant, member):
     threads = [thread_count(pid) for pid in children]
     for stream in streams:
         stream.hang_up()
-    eventually(lambda: in_flight(stack) == 0, 20)
+    eventually(lambda: stack.next_flush()["turns_in_flight"] == 0, 20)
     added = [b - a for a, b in zip(before, after)]
     if front.name == "apache-fcgid":
         assert len(children) >= 4 and all(1 <= n <= len(children) for n in added), (children, added)

@@ -25,7 +25,7 @@ def test_killed_in_mid_build_the_operation_succeeds_after_the_restart_and_the_ho
     hot = [org.new_app(tier="hot", config={"prefix": f"{i} "}) for i in range(5)]
     for app in hot:
         org.admin.load(app)
-    slow = org.new_app(tier="hot", config={"build_delay_ms": 5000})
+    slow = org.new_app(tier="hot", config={"build_delay_ms": 4000})
     op = org.admin.lifecycle("load", slow).json["operation_id"]
     eventually(lambda: building(stack, slow))
     assert org.admin.operation(op)["state"] == "running"
@@ -82,7 +82,7 @@ def test_sigterm_ends_turns_in_flight_and_the_hot_set_is_back_after_the_start(st
 
 
 def test_sigterm_in_mid_build_gives_the_attempt_back(stack, org, worker):
-    app = org.new_app(tier="hot", config={"build_delay_ms": 6000})
+    app = org.new_app(tier="hot", config={"build_delay_ms": 4000})
     op = org.admin.lifecycle("load", app).json["operation_id"]
     eventually(lambda: building(stack, app))
     assert worker.stop() == 0
